@@ -1,0 +1,270 @@
+#include "tap/monitor.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/stop.h"
+#include "proto/stamp.h"
+#include "tap/capture/capture.h"
+#include "tap/pipeline.h"
+#include "tap/publish/decode.h"
+#include "tap/publish/link.h"
+#include "tap/publish/publisher.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* 48 batches of about half a MiB bound what is under way and what waits. */
+enum { BATCHES = 48, PACKETS_PER_LOOK = 64 };
+#define HEARTBEAT_NS     (250 * NS_PER_MS)
+#define IDLE_WAIT_NS     (20 * NS_PER_MS)
+#define DRAIN_SLICE_NS   (500 * NS_PER_MS)
+#define STOP_PATIENCE_NS (10 * NS_PER_SECOND)
+/* Both directions of a mirror arrive out of step by up to tens of ms: promise only what is older.
+ */
+#define PROMISE_MARGIN_NS (100 * NS_PER_MS)
+
+struct monitor {
+    const struct settings *settings;
+    struct capture *capture;
+    struct pipeline *pipeline;
+    struct decode_sink *decode;
+    struct batch_pool *pool;
+    struct link *link;
+    struct publisher *publisher;
+    bool live;
+    uint64_t packets;
+    uint64_t newest_ns;    /* greatest packet time */
+    uint64_t heartbeat_ns; /* packet time of the last heartbeat */
+    struct mono looked_at; /* when the clock was last looked at in busy traffic */
+    uint64_t dropped;      /* as last seen */
+};
+
+static void monitor_release(struct monitor *m) {
+    pipeline_destroy(m->pipeline);
+    publisher_destroy(m->publisher);
+    link_destroy(m->link);
+    batch_pool_destroy(m->pool);
+    decode_destroy(m->decode);
+    capture_destroy(m->capture);
+}
+
+static int open_capture(struct monitor *m, struct error *err) {
+    const struct settings *s = m->settings;
+    struct capture_options options = {
+        .filter = s->filter, .ring_bytes = s->ring_bytes, .snap_bytes = 262144};
+    m->capture = capture_create(&options);
+    if (m->capture == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    int code = 0;
+    for (unsigned i = 0; code == 0 && i < s->file_count; i++)
+        code = capture_add_file(m->capture, s->files[i], err);
+    for (unsigned i = 0; code == 0 && i < s->interface_count; i++)
+        code = capture_add_interface(m->capture, s->interfaces[i], err);
+    return code;
+}
+
+static int open_link(struct monitor *m, uint64_t stream, struct error *err) {
+    const struct settings *s = m->settings;
+    struct link_options options = {.endpoint = s->to,
+                                   .monitor = s->monitor,
+                                   .stream = stream,
+                                   .pool = m->pool,
+                                   .lanes = (unsigned)s->lanes};
+    int code = link_create(&options, BATCHES, &m->link, err);
+    if (code < 0 || m->live)
+        return code;
+    return link_wait_welcome(m->link, s->connect_timeout_s * NS_PER_SECOND, err);
+}
+
+static int open_publisher(struct monitor *m, struct error *err) {
+    uint64_t stream = clock_wall_ns();
+    struct outlet outlet;
+    size_t outlets = 0;
+    m->pool = batch_pool_create(BATCHES);
+    if (m->pool == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    if (strcmp(m->settings->to, SETTINGS_NULL_SINK) != 0) {
+        int code = open_link(m, stream, err);
+        if (code < 0)
+            return code;
+        outlet = link_outlet(m->link);
+        outlets = 1;
+    }
+    m->publisher =
+        publisher_create(stamp_monitor_id(m->settings->monitor), stream, m->pool, &outlet, outlets);
+    return m->publisher != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+}
+
+static int open_sink(struct monitor *m, struct error *err) {
+    struct sink *sink = NULL;
+    if (m->settings->decode) {
+        m->decode = decode_create(stdout);
+        sink = m->decode != NULL ? decode_sink(m->decode) : NULL;
+    } else {
+        int code = open_publisher(m, err);
+        if (code < 0)
+            return code;
+        sink = publisher_sink(m->publisher);
+    }
+    if (sink != NULL)
+        m->pipeline = pipeline_create(sink);
+    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+}
+
+static struct sink *sink_of(struct monitor *m) {
+    return m->decode != NULL ? decode_sink(m->decode) : publisher_sink(m->publisher);
+}
+
+/*
+ * Packets that the kernel dropped may have been anything: every volume is in doubt since the last
+ * promise (the sink puts the gap right behind it). Asked before each promise, so that none covers a
+ * drop.
+ */
+static void look_for_drops(struct monitor *m, const struct capture_stats *stats) {
+    if (stats->dropped <= m->dropped)
+        return;
+    char text[128];
+    snprintf(text, sizeof text, "%" PRIu64 " packets were dropped by the kernel or the interface",
+             stats->dropped - m->dropped);
+    m->dropped = stats->dropped;
+    log_warning("%s; enlarge --ring or narrow --filter", text);
+    struct sink *sink = sink_of(m);
+    sink->gap(sink, &(struct sink_gap){.time_ns = 0,
+                                       .length_bytes = GAP_TO_END,
+                                       .reason = GAP_CAPTURE_LOSS,
+                                       .text = text});
+}
+
+static struct publisher_vitals read_vitals(struct monitor *m) {
+    struct capture_stats stats = capture_stats(m->capture);
+    look_for_drops(m, &stats);
+    return (struct publisher_vitals){.packets = stats.packets,
+                                     .bytes = stats.bytes,
+                                     .dropped = stats.dropped,
+                                     .malformed = pipeline_malformed(m->pipeline)};
+}
+
+/* While the link is behind, heartbeats would take the room of updates: the lag that shows is real.
+ */
+static bool link_is_behind(struct monitor *m) {
+    return m->link != NULL && batch_pool_is_scarce(m->pool);
+}
+
+static void heartbeat(struct monitor *m, uint64_t seen_ns) {
+    if (link_is_behind(m))
+        return;
+    struct publisher_vitals vitals = read_vitals(m);
+    if (m->publisher != NULL)
+        publisher_heartbeat(m->publisher, seen_ns, &vitals);
+    else
+        fflush(stdout);
+}
+
+static void take_packet(struct monitor *m, const struct packet *packet) {
+    pipeline_packet(m->pipeline, packet);
+    m->packets++;
+    if (packet->time_ns > m->newest_ns)
+        m->newest_ns = packet->time_ns;
+    if (!m->live || m->packets % PACKETS_PER_LOOK != 0)
+        return;
+    if (clock_since_ns(m->looked_at) < HEARTBEAT_NS)
+        return;
+    m->looked_at = clock_mono();
+    heartbeat(m, m->newest_ns - PROMISE_MARGIN_NS);
+}
+
+static void take_quiet(struct monitor *m, uint64_t quiet_until_ns) {
+    pipeline_tick(m->pipeline, quiet_until_ns);
+    if (m->publisher != NULL && !link_is_behind(m))
+        publisher_flush(m->publisher);
+    if (clock_since_ns(m->looked_at) < HEARTBEAT_NS)
+        return;
+    m->looked_at = clock_mono();
+    if (quiet_until_ns > m->newest_ns)
+        m->newest_ns = quiet_until_ns;
+    heartbeat(m, quiet_until_ns);
+}
+
+/* 0 at the end of the capture; ERR_FORMAT for a file that is cut, after all before it. */
+static int watch(struct monitor *m, struct error *err) {
+    for (;;) {
+        struct packet packet;
+        uint64_t quiet_until_ns = 0;
+        int outcome = capture_next(m->capture, IDLE_WAIT_NS, &packet, &quiet_until_ns, err);
+        if (outcome < 0 || outcome == CAPTURE_END)
+            return outcome < 0 ? outcome : 0;
+        if (outcome == CAPTURE_PACKET)
+            take_packet(m, &packet);
+        else
+            take_quiet(m, quiet_until_ns);
+        if (m->packets % PACKETS_PER_LOOK != 0 && outcome == CAPTURE_PACKET)
+            continue;
+        if (stop_requested())
+            return 0;
+        int code = m->link != NULL ? link_check(m->link, err) : 0;
+        if (code < 0)
+            return code;
+    }
+}
+
+/* Waits for the last acknowledgement; a stop shortens the patience. */
+static int drain(struct monitor *m, struct error *err) {
+    struct mono stopped = {0};
+    for (;;) {
+        int code = link_wait_drained(m->link, DRAIN_SLICE_NS, err);
+        if (code == 0 || link_check(m->link, NULL) < 0)
+            return code;
+        if (!stop_requested())
+            continue;
+        if (stopped.ns == 0)
+            stopped = clock_mono();
+        if (clock_since_ns(stopped) > STOP_PATIENCE_NS)
+            return code;
+    }
+}
+
+static int finish(struct monitor *m, struct error *err) {
+    pipeline_finish(m->pipeline);
+    struct publisher_vitals vitals = read_vitals(m);
+    char text[1024];
+    pipeline_describe(m->pipeline, text, sizeof text);
+    log_info("%" PRIu64 " packets: %s", vitals.packets, text);
+    if (m->publisher == NULL) {
+        if (fflush(stdout) != 0)
+            return error_set(err, ERR_IO, "cannot write to standard output");
+        return 0;
+    }
+    publisher_end(m->publisher, m->newest_ns, &vitals);
+    if (m->link == NULL)
+        return 0;
+    int code = drain(m, err);
+    if (code == 0)
+        log_info("%" PRIu64 " updates (%" PRIu64 " bytes) and %" PRIu64 " gaps are durable at %s",
+                 publisher_updates(m->publisher), publisher_update_bytes(m->publisher),
+                 publisher_gaps(m->publisher), m->settings->to);
+    return code;
+}
+
+/* A capture that ends in the middle of a packet is still good up to there. */
+static int watch_and_finish(struct monitor *m, struct error *err) {
+    struct error late = {0};
+    int watched = watch(m, err);
+    if (m->link != NULL && link_check(m->link, err) < 0)
+        return err->code;
+    int finished = finish(m, watched < 0 ? &late : err);
+    return watched < 0 ? watched : finished;
+}
+
+int monitor_run(const struct settings *settings, struct error *err) {
+    __attribute__((cleanup(monitor_release))) struct monitor m = {
+        .settings = settings, .live = settings->interface_count > 0, .looked_at = clock_mono()};
+    int code = open_capture(&m, err);
+    if (code == 0)
+        code = open_sink(&m, err);
+    if (code < 0)
+        return code;
+    if (m.live)
+        log_info("ready: monitor %s is watching", settings->monitor);
+    return watch_and_finish(&m, err);
+}

@@ -1,0 +1,117 @@
+#include "tap/pipeline.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct pipeline {
+    struct tracker *tracker;
+    struct iscsi *iscsi;
+    struct tcp *tcp;
+    struct decap *decap;
+    struct tcp_counters tcp_totals; /* kept over pipeline_finish() */
+};
+
+static void take_segment(void *context, const struct tcp_segment *segment) {
+    struct pipeline *p = context;
+    tcp_segment(p->tcp, segment);
+}
+
+struct pipeline *pipeline_create(struct sink *sink) {
+    AUTO(pipeline) p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return NULL;
+    struct tracker_limits tracker_limits = tracker_default_limits();
+    p->tracker = tracker_create(sink, &tracker_limits);
+    if (p->tracker == NULL)
+        return NULL;
+    p->iscsi = iscsi_create(p->tracker);
+    if (p->iscsi == NULL)
+        return NULL;
+    struct tcp_consumer consumer = iscsi_consumer(p->iscsi);
+    struct tcp_limits tcp_limits = tcp_default_limits();
+    p->tcp = tcp_create(&consumer, &tcp_limits);
+    p->decap = decap_create(&(struct decap_output){.context = p, .tcp = take_segment});
+    if (p->tcp == NULL || p->decap == NULL)
+        return NULL;
+    return take_pointer(&p);
+}
+
+void pipeline_destroy(struct pipeline *p) {
+    if (p == NULL)
+        return;
+    decap_destroy(p->decap);
+    tcp_destroy(p->tcp);
+    iscsi_destroy(p->iscsi);
+    tracker_destroy(p->tracker);
+    free(p);
+}
+
+void pipeline_packet(struct pipeline *p, const struct packet *packet) {
+    decap_packet(p->decap, packet);
+}
+
+void pipeline_tick(struct pipeline *p, uint64_t now_ns) {
+    tcp_tick(p->tcp, now_ns);
+}
+
+void pipeline_finish(struct pipeline *p) {
+    p->tcp_totals = *tcp_counters(p->tcp);
+    tcp_destroy(p->tcp);
+    p->tcp = NULL;
+}
+
+static const struct tcp_counters *tcp_totals(const struct pipeline *p) {
+    return p->tcp != NULL ? tcp_counters(p->tcp) : &p->tcp_totals;
+}
+
+uint64_t pipeline_malformed(const struct pipeline *p) {
+    const struct iscsi_counters *iscsi = iscsi_counters(p->iscsi);
+    return decap_dropped(p->decap, DECAP_CUT_SHORT) + decap_dropped(p->decap, DECAP_MALFORMED) +
+           decap_dropped(p->decap, DECAP_TOO_DEEP) + decap_dropped(p->decap, DECAP_FRAGMENT_LOST) +
+           iscsi->malformed + iscsi->header_digest_errors + iscsi->data_digest_errors;
+}
+
+struct line {
+    char *text;
+    size_t size;
+    size_t used;
+};
+
+static void add(struct line *line, const char *what, uint64_t count) {
+    if (count == 0 || line->used >= line->size)
+        return;
+    int wrote = snprintf(line->text + line->used, line->size - line->used, "%s%" PRIu64 " %s",
+                         line->used > 0 ? ", " : "", count, what);
+    if (wrote > 0)
+        line->used += (size_t)wrote;
+}
+
+void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
+    struct line line = {.text = text, .size = size};
+    const struct tcp_counters *tcp = tcp_totals(p);
+    const struct iscsi_counters *iscsi = iscsi_counters(p->iscsi);
+    const struct tracker_counters *tracker = tracker_counters(p->tracker);
+    text[0] = '\0';
+    add(&line, "TCP segments", tcp->segments);
+    add(&line, "holes", tcp->holes);
+    add(&line, "bytes in holes", tcp->hole_bytes);
+    add(&line, "segments cut by the capture", tcp->cut_segments);
+    add(&line, "connections evicted", tcp->evicted);
+    add(&line, "iSCSI PDUs", iscsi->pdus);
+    add(&line, "sessions joined mid-way", iscsi->late_joins);
+    add(&line, "connections out of step", iscsi->lost_synchronisation);
+    add(&line, "header digest errors", iscsi->header_digest_errors);
+    add(&line, "data digest errors", iscsi->data_digest_errors);
+    add(&line, "malformed PDUs", iscsi->malformed);
+    add(&line, "commands", tracker->commands);
+    add(&line, "updates", tracker->updates);
+    add(&line, "failed writes", tracker->failed);
+    add(&line, "unknown commands", tracker->unknown_commands);
+    add(&line, "gaps", tracker->gaps);
+    for (int reason = 0; reason < DECAP_REASONS; reason++) {
+        char what[64];
+        snprintf(what, sizeof what, "frames dropped (%s)",
+                 decap_drop_name((enum decap_drop)reason));
+        add(&line, what, decap_dropped(p->decap, (enum decap_drop)reason));
+    }
+}

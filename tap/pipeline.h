@@ -1,0 +1,39 @@
+/*
+ * pipeline: the way of a packet through the monitor, wired once: decap → tcp → iscsi → tracker →
+ * sink.
+ *
+ * One pipeline per capture worker, used by its thread alone.
+ */
+#ifndef SANREWIND_TAP_PIPELINE_H
+#define SANREWIND_TAP_PIPELINE_H
+
+#include "common/cleanup.h"
+#include "tap/decap/decap.h"
+#include "tap/iscsi/iscsi.h"
+#include "tap/packet.h"
+#include "tap/scsi/tracker.h"
+#include "tap/sink.h"
+#include "tap/tcp/tcp.h"
+
+struct pipeline;
+
+/* The sink is borrowed. NULL: out of memory. */
+struct pipeline *pipeline_create(struct sink *sink);
+void pipeline_destroy(struct pipeline *p);
+
+void pipeline_packet(struct pipeline *p, const struct packet *packet);
+/* No packet before now_ns is still to come. */
+void pipeline_tick(struct pipeline *p, uint64_t now_ns);
+/* The capture ended: what is held back is decided now. The pipeline can only be destroyed
+ * afterwards. */
+void pipeline_finish(struct pipeline *p);
+
+/* Packets and PDUs that could not be understood, all reasons together. */
+uint64_t pipeline_malformed(const struct pipeline *p);
+/* "12626 packets, 1076 PDUs, ..." for the end of a run; counters of every stage, non-zero ones
+ * only. */
+void pipeline_describe(const struct pipeline *p, char *text, size_t size);
+
+DEFINE_AUTO(pipeline, pipeline_destroy)
+
+#endif

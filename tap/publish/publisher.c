@@ -1,0 +1,300 @@
+#include "tap/publish/publisher.h"
+
+#include "common/clock.h"
+#include "proto/limits.h"
+#include "proto/message.h"
+#include "tap/publish/stamper.h"
+#include "tap/scsi/payload.h"
+
+#include <string.h>
+
+enum { MAX_OUTLETS = 16, MAX_PATHS = 65536, RECORD_ROOM_BYTES = LIMIT_RECORD_HEAD_BYTES };
+
+struct publisher {
+    struct sink sink; /* first: the functions get a pointer to it */
+    uint64_t monitor;
+    uint64_t stream;
+    struct batch_pool *pool;
+    struct outlet outlets[MAX_OUTLETS];
+    size_t outlet_count;
+    struct batch *batch; /* being filled; NULL: none begun */
+    struct stamper stamper;
+    uint64_t *paths; /* announced: whom a gap without a path concerns */
+    size_t path_count;
+    size_t path_capacity;
+    uint64_t updates;
+    uint64_t update_bytes;
+    uint64_t gaps;
+};
+
+uint64_t publisher_next_order(const struct publisher *p) {
+    return p->stamper.next_order;
+}
+
+uint64_t publisher_updates(const struct publisher *p) {
+    return p->updates;
+}
+
+uint64_t publisher_update_bytes(const struct publisher *p) {
+    return p->update_bytes;
+}
+
+uint64_t publisher_gaps(const struct publisher *p) {
+    return p->gaps;
+}
+
+void publisher_flush(struct publisher *p) {
+    struct batch *batch = p->batch;
+    if (batch == NULL || batch->records == 0)
+        return;
+    batch->end_order = p->stamper.next_order;
+    message_batch_finish(&batch->frame, &(struct message_batch){.monitor = p->monitor,
+                                                                .stream = p->stream,
+                                                                .records = batch->records});
+    for (size_t i = 0; i < p->outlet_count; i++)
+        p->outlets[i].send(p->outlets[i].context, batch);
+    batch_put(batch);
+    p->batch = NULL;
+}
+
+/*
+ * The batch to write the next record into, with room for its payload. NULL only when the program is
+ * ending and nobody will take the record any more.
+ */
+static struct batch *room_for(struct publisher *p, size_t payload_bytes) {
+    size_t need = payload_bytes + 2 * (size_t)RECORD_ROOM_BYTES;
+    if (p->batch != NULL && (p->batch->frame.length >= LIMIT_BATCH_TARGET_BYTES ||
+                             p->batch->frame.length + need > LIMIT_BATCH_BYTES ||
+                             p->batch->records + 2 > LIMIT_BATCH_RECORDS))
+        publisher_flush(p);
+    if (p->batch == NULL) {
+        p->batch = batch_pool_take(p->pool);
+        if (p->batch == NULL)
+            return NULL;
+        p->batch->first_order = p->stamper.next_order;
+    }
+    return p->batch;
+}
+
+static void append(struct publisher *p, struct record *r) {
+    struct batch *batch = room_for(p, 0);
+    r->order = stamper_order(&p->stamper);
+    if (batch == NULL)
+        return;
+    record_encode(&batch->frame, r);
+    batch->records++;
+}
+
+/* Copies bytes of the payload behind a PAYLOAD head. */
+static void append_payload(struct batch *batch, uint64_t order, const struct payload *data,
+                           uint64_t offset, uint32_t bytes, uint32_t crc) {
+    size_t start = record_payload_begin(&batch->frame, order, bytes, crc);
+    while (bytes > 0) {
+        size_t part = 0;
+        const uint8_t *from = payload_bytes(data, offset, bytes, &part);
+        if (from == NULL || part == 0)
+            break;
+        buffer_put(&batch->frame, from, part);
+        offset += part;
+        bytes -= (uint32_t)part;
+    }
+    record_payload_end(&batch->frame, start);
+    batch->records++;
+}
+
+static void append_update(struct publisher *p, struct record *r, const struct payload *data,
+                          uint64_t data_offset) {
+    struct update_record *u = &r->update;
+    if (u->payload_bytes > 0)
+        u->payload_crc32c = payload_crc32c(data, data_offset, u->payload_bytes);
+    struct batch *batch = room_for(p, u->payload_bytes);
+    r->order = stamper_order(&p->stamper);
+    p->updates++;
+    p->update_bytes += u->length_bytes;
+    if (batch == NULL)
+        return;
+    record_encode(&batch->frame, r);
+    batch->records++;
+    batch->updates++;
+    if (u->payload_bytes > 0)
+        append_payload(batch, r->order, data, data_offset, u->payload_bytes, u->payload_crc32c);
+}
+
+/* A write goes out in parts that a record can hold, those that are all zero without their bytes. */
+static void publish_write(struct publisher *p, struct record *r, const struct payload *data,
+                          uint64_t length) {
+    uint64_t start = r->update.offset_bytes;
+    for (uint64_t done = 0; done < length;) {
+        uint64_t part = length - done;
+        if (part > LIMIT_UPDATE_PAYLOAD_BYTES)
+            part = LIMIT_UPDATE_PAYLOAD_BYTES;
+        bool zero = payload_is_zero(data, done, part);
+        r->update.op = zero ? UPDATE_ZERO : UPDATE_WRITE;
+        r->update.offset_bytes = start + done;
+        r->update.length_bytes = part;
+        r->update.payload_bytes = zero ? 0 : (uint32_t)part;
+        append_update(p, r, data, done);
+        done += part;
+    }
+}
+
+static void publish_pattern(struct publisher *p, struct record *r, const struct payload *data) {
+    uint64_t bytes = payload_length(data);
+    if (payload_is_zero(data, 0, bytes)) {
+        r->update.op = UPDATE_ZERO;
+        append_update(p, r, NULL, 0);
+        return;
+    }
+    r->update.payload_bytes = (uint32_t)bytes;
+    append_update(p, r, data, 0);
+}
+
+static void publish_update(struct sink *s, const struct sink_update *update) {
+    struct publisher *p = (struct publisher *)s;
+    if (!update->applied)
+        return;
+    uint64_t length = update->blocks * update->block_bytes;
+    struct record r = {
+        .type = RECORD_UPDATE,
+        .update = {.time_ns = stamper_time(&p->stamper, update->time_ns),
+                   .issued_ns = update->issued_ns,
+                   .path = update->path->id,
+                   .offset_bytes = update->lba * update->block_bytes,
+                   .length_bytes = length,
+                   .block_bytes = update->block_bytes,
+                   .op = (uint8_t)update->op,
+                   .opcode = update->opcode,
+                   .flags = update->fua ? UPDATE_FUA : 0},
+    };
+    if (update->op == UPDATE_WRITE)
+        publish_write(p, &r, update->data, length);
+    else if (update->op == UPDATE_PATTERN)
+        publish_pattern(p, &r, update->data);
+    else
+        append_update(p, &r, NULL, 0);
+}
+
+static void publish_gap_of_path(struct publisher *p, const struct sink_gap *gap, uint64_t path) {
+    size_t text_bytes = strlen(gap->text);
+    if (text_bytes > LIMIT_REASON_BYTES)
+        text_bytes = LIMIT_REASON_BYTES;
+    struct record r = {
+        .type = RECORD_GAP,
+        .gap = {.time_ns = stamper_time(&p->stamper, gap->time_ns),
+                .issued_ns = gap->issued_ns,
+                .path = path,
+                .offset_bytes = gap->offset_bytes,
+                .length_bytes = gap->length_bytes,
+                .reason = gap->reason,
+                .text = gap->text,
+                .text_bytes = (uint16_t)text_bytes},
+    };
+    append(p, &r);
+    p->gaps++;
+}
+
+static void publish_gap(struct sink *s, const struct sink_gap *gap) {
+    struct publisher *p = (struct publisher *)s;
+    if (gap->path != NULL) {
+        publish_gap_of_path(p, gap, gap->path->id);
+        return;
+    }
+    for (size_t i = 0; i < p->path_count; i++)
+        publish_gap_of_path(p, gap, p->paths[i]);
+}
+
+static void remember_path(struct publisher *p, uint64_t path) {
+    for (size_t i = 0; i < p->path_count; i++) {
+        if (p->paths[i] == path)
+            return;
+    }
+    if (p->path_count == p->path_capacity) {
+        size_t capacity = p->path_capacity > 0 ? p->path_capacity * 2 : 16;
+        uint64_t *paths =
+            capacity <= MAX_PATHS ? realloc(p->paths, capacity * sizeof *paths) : NULL;
+        if (paths == NULL)
+            return;
+        p->paths = paths;
+        p->path_capacity = capacity;
+    }
+    p->paths[p->path_count++] = path;
+}
+
+static void publish_path(struct sink *s, const struct sink_path *path, uint64_t time_ns) {
+    struct publisher *p = (struct publisher *)s;
+    remember_path(p, path->id);
+    struct record r = {
+        .type = RECORD_PATH,
+        .path = {.time_ns = stamper_time(&p->stamper, time_ns),
+                 .path = path->id,
+                 .size_bytes = path->size_bytes,
+                 .lun = path->lun,
+                 .block_bytes = path->block_bytes,
+                 .flags = path->flags,
+                 .protocol = path->protocol,
+                 .target = path->target,
+                 .target_bytes = (uint16_t)strlen(path->target),
+                 .designator = path->designator,
+                 .designator_bytes = (uint16_t)strlen(path->designator),
+                 .serial = path->serial,
+                 .serial_bytes = (uint16_t)strlen(path->serial)},
+    };
+    append(p, &r);
+}
+
+static void append_frontier(struct publisher *p, uint64_t time_ns, uint32_t flags,
+                            const struct publisher_vitals *vitals) {
+    struct record r = {
+        .type = RECORD_FRONTIER,
+        .frontier = {.time_ns = time_ns,
+                     .wall_ns = clock_wall_ns(),
+                     .packets = vitals->packets,
+                     .bytes = vitals->bytes,
+                     .dropped = vitals->dropped,
+                     .malformed = vitals->malformed,
+                     .flags = flags},
+    };
+    append(p, &r);
+    publisher_flush(p);
+}
+
+void publisher_heartbeat(struct publisher *p, uint64_t seen_ns,
+                         const struct publisher_vitals *vitals) {
+    append_frontier(p, stamper_promise(&p->stamper, seen_ns), 0, vitals);
+}
+
+void publisher_end(struct publisher *p, uint64_t last_ns, const struct publisher_vitals *vitals) {
+    if (last_ns < p->stamper.last_ns)
+        last_ns = p->stamper.last_ns;
+    append_frontier(p, stamper_promise(&p->stamper, last_ns), FRONTIER_END, vitals);
+}
+
+struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct batch_pool *pool,
+                                   const struct outlet *outlets, size_t outlet_count) {
+    if (outlet_count > MAX_OUTLETS)
+        return NULL;
+    struct publisher *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return NULL;
+    p->sink = (struct sink){.update = publish_update, .gap = publish_gap, .path = publish_path};
+    p->monitor = monitor;
+    p->stream = stream;
+    p->pool = pool;
+    p->outlet_count = outlet_count;
+    if (outlet_count > 0)
+        memcpy(p->outlets, outlets, outlet_count * sizeof *outlets);
+    return p;
+}
+
+void publisher_destroy(struct publisher *p) {
+    if (p == NULL)
+        return;
+    if (p->batch != NULL)
+        batch_put(p->batch);
+    free(p->paths);
+    free(p);
+}
+
+struct sink *publisher_sink(struct publisher *p) {
+    return &p->sink;
+}

@@ -1,0 +1,102 @@
+/*
+ * tracker: SCSI exchanges from command to status, the same for every transport (SAM-6, SBC-4, SPC-6).
+ *
+ * A transport (iscsi/ today, fc/ and nvme/ later) opens a nexus for each session with a target and
+ * feeds it commands, data at offsets and statuses; it keeps its own table from tag (ITT, OX_ID) to exchange. The
+ * tracker decides what a command changed, collects its data within bounded memory, learns sizes and
+ * identities from INQUIRY and READ CAPACITY data, and tells the sink: update, gap, or path.
+ *
+ * What becomes of a command that may change media:
+ *   GOOD or CONDITION MET, all data there    → update
+ *   GOOD, data missing (a hole, a digest)    → gap over what is missing
+ *   refused before any change (see sense.h)  → nothing
+ *   an error after data moved, an abort, a lost nexus → gap over what the device had received
+ *   not understood                           → gap over its range, or over the volume
+ *   overlapped another while both were open  → update, then a gap over the overlap, unless both wrote the
+ *                                              same bytes to the same range
+ *
+ * Not thread-safe: one object per capture worker.
+ */
+#ifndef SANREWIND_TAP_TRACKER_H
+#define SANREWIND_TAP_TRACKER_H
+
+#include "common/cleanup.h"
+#include "tap/sink.h"
+
+struct tracker;
+struct nexus;    /* one session of an initiator with a target, all its LUNs */
+struct exchange; /* one command in flight */
+
+struct tracker_limits {
+    size_t open_exchanges; /* per tracker; the oldest is given up with a gap (GAP_OVERFLOW) */
+    size_t payload_bytes;  /* data of open commands, all together; likewise */
+    size_t paths;
+};
+
+/* 65536 exchanges, 96 MiB, 65536 paths */
+struct tracker_limits tracker_default_limits(void);
+
+struct tracker_counters {
+    uint64_t commands;
+    uint64_t updates;
+    uint64_t update_bytes;
+    uint64_t failed;           /* media-changing commands that did not end in GOOD */
+    uint64_t gaps;
+    uint64_t unknown_commands; /* data-out and not understood */
+    uint64_t abandoned;        /* exchanges without a status */
+    uint64_t overlaps;
+};
+
+/* The sink is borrowed and must outlive the tracker. NULL: out of memory. */
+struct tracker *tracker_create(struct sink *sink, const struct tracker_limits *limits);
+void tracker_destroy(struct tracker *t); /* abandons nothing: end the nexuses first */
+const struct tracker_counters *tracker_counters(const struct tracker *t);
+
+/* Strings are copied. `protocol` is enum path_protocol. NULL: out of memory. */
+struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
+                                 const char *target);
+/* Gives up every open exchange of it: gaps with `reason` and `text` where the device may have data. */
+void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
+/* Commands or data of this session may have been missed: a gap over every LUN that was seen in it. */
+void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
+
+/* What a transport knows when a command arrives. */
+struct tracker_command {
+    uint64_t lun;        /* the 8-byte field, big-endian */
+    const uint8_t *cdb;  /* whole, with additional CDB bytes behind; borrowed */
+    size_t cdb_bytes;
+    uint32_t data_out_bytes; /* expected data transfer length towards the device; 0 none */
+    uint32_t data_in_bytes;
+    uint8_t attribute;   /* task attribute: 0 untagged, 1 simple, 2 ordered, 3 head of queue, 4 ACA */
+    uint64_t time_ns;
+};
+
+/* NULL: nothing in it matters here (or a limit was reached and a gap said so): ignore its data. */
+struct exchange *tracker_command(struct nexus *n, const struct tracker_command *command);
+
+/* Data towards the device. Out of bounds is cut. Data that comes twice overwrites. */
+void tracker_data_out(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
+/* Those bytes turned out to be untrue (a broken digest): forget them until they come again. */
+void tracker_data_out_revoke(struct exchange *x, uint64_t offset, uint64_t bytes);
+/* Data from the device: kept only for commands whose answer the tracker reads. */
+void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
+/* Whether tracker_data_in() wants anything: lets a transport skip the bytes of READs. */
+bool tracker_wants_data_in(const struct exchange *x);
+
+struct tracker_status {
+    uint8_t status;       /* SCSI status byte */
+    bool delivered;       /* false: the transport reports failure (iSCSI Response other than 00h) */
+    const uint8_t *sense; /* fixed or descriptor format; may be NULL */
+    size_t sense_bytes;
+    uint32_t residual_underflow; /* bytes not transferred of data_out (write) or data_in (read) */
+    uint64_t time_ns;
+};
+
+/* Ends the exchange: it is freed. */
+void tracker_status(struct exchange *x, const struct tracker_status *status);
+/* Ends it without a status: an abort, a reset, a hole that swallowed the status. It is freed. */
+void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
+
+DEFINE_AUTO(tracker, tracker_destroy)
+
+#endif

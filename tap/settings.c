@@ -1,0 +1,163 @@
+#include "tap/settings.h"
+
+#include "common/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEFAULT_LANES = 2, MAX_LANES = 16, DEFAULT_CONNECT_TIMEOUT_S = 10 };
+#define DEFAULT_RING_BYTES (UINT64_C(32) << 20)
+
+static int keep(struct settings *s, const char *value, const char **to, struct error *err) {
+    if (s->owned_count == sizeof s->owned / sizeof s->owned[0])
+        return error_set(err, ERR_USAGE, "too many options");
+    char *copy = strdup(value);
+    if (copy == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    s->owned[s->owned_count++] = copy;
+    *to = copy;
+    return 0;
+}
+
+static int add_source(struct settings *s, const char **list, unsigned *count, const char *value,
+                      struct error *err) {
+    if (*count == SETTINGS_SOURCES)
+        return error_set(err, ERR_USAGE, "more than %d sources", SETTINGS_SOURCES);
+    int code = keep(s, value, &list[*count], err);
+    if (code == 0)
+        (*count)++;
+    return code;
+}
+
+static int set_interface(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return add_source(s, s->interfaces, &s->interface_count, value, err);
+}
+
+static int set_file(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return add_source(s, s->files, &s->file_count, value, err);
+}
+
+static int set_to(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return keep(s, value, &s->to, err);
+}
+
+static int set_monitor(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    size_t length = strlen(value);
+    if (length == 0 || length > LIMIT_NAME_BYTES)
+        return error_set(err, ERR_USAGE, "--monitor: a name has 1 to %d bytes", LIMIT_NAME_BYTES);
+    memcpy(s->monitor, value, length + 1);
+    return 0;
+}
+
+static int set_decode(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    (void)value;
+    (void)err;
+    s->decode = true;
+    return 0;
+}
+
+static int set_filter(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return keep(s, value, &s->filter, err);
+}
+
+static int set_lanes(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_number("lanes", value, 1, MAX_LANES, &s->lanes, err);
+}
+
+static int set_ring(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_bytes("ring", value, 1 << 20, UINT64_C(1) << 30, &s->ring_bytes, err);
+}
+
+static int set_connect_timeout(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_number("connect-timeout", value, 1, 86400, &s->connect_timeout_s, err);
+}
+
+static int set_log_level(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            s->log_level = (enum log_level)i;
+            return 0;
+        }
+    }
+    return error_set(err, ERR_USAGE, "--log-level: '%s' is not error, warning, info or debug",
+                     value);
+}
+
+static const struct option_row rows[] = {
+    {'i', "interface", "IFACE", "capture on IFACE; may be given several times", set_interface},
+    {'r', "read", "FILE", "read a pcap or pcapng file (also .xz .zst .gz); several merge by time",
+     set_file},
+    {0, "to", "ENDPOINT", "the recovery server: tcp://HOST:PORT or ipc://PATH", set_to},
+    {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
+    {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
+    {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
+    {0, "lanes", "N", "connections to the recovery server (default 2)", set_lanes},
+    {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
+    {0, "connect-timeout", "SECONDS", "with -r: give up when no server answers (default 10)",
+     set_connect_timeout},
+    {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
+    {0},
+};
+
+static const struct option_set options = {
+    .program = "tapd",
+    .usage = "tapd (-i IFACE | -r FILE)... --to ENDPOINT [--monitor NAME] [OPTION]...\n"
+             "       tapd -r FILE --decode",
+    .summary =
+        "Watches storage traffic on a mirror port and sends every write, stamped, to a recovery\n"
+        "server. With -r it ends when all that it sent is acknowledged as durable.",
+    .rows = rows,
+};
+
+void settings_init(struct settings *s) {
+    *s = (struct settings){.lanes = DEFAULT_LANES,
+                           .ring_bytes = DEFAULT_RING_BYTES,
+                           .connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S,
+                           .log_level = LOG_LEVEL_INFO};
+    if (gethostname(s->monitor, sizeof s->monitor - 1) != 0)
+        strcpy(s->monitor, "monitor");
+}
+
+void settings_release(struct settings *s) {
+    for (unsigned i = 0; i < s->owned_count; i++)
+        free(s->owned[i]);
+    s->owned_count = 0;
+}
+
+static int check(const struct settings *s, struct error *err) {
+    if (s->interface_count == 0 && s->file_count == 0)
+        return error_set(err, ERR_USAGE,
+                         "nothing to watch: give -i IFACE or -r FILE; "
+                         "see tapd --help");
+    if (s->interface_count > 0 && s->file_count > 0)
+        return error_set(err, ERR_USAGE, "-i and -r do not go together: a file's times are past");
+    if (s->decode && s->to != NULL)
+        return error_set(err, ERR_USAGE, "--decode sends nothing: leave out --to");
+    if (!s->decode && s->to == NULL)
+        return error_set(err, ERR_USAGE, "where to? give --to ENDPOINT (or --decode)");
+    return 0;
+}
+
+int settings_parse(struct settings *s, int argc, char **argv, struct error *err) {
+    int operand = argc;
+    int code = options_parse(&options, s, argc, argv, false, &operand, err);
+    if (code != OPTIONS_DONE)
+        return code;
+    if (operand < argc)
+        return error_set(err, ERR_USAGE,
+                         "what is '%s'? a file is given with -r, an interface with -i",
+                         argv[operand]);
+    return check(s, err);
+}

@@ -1,0 +1,41 @@
+/*
+ * settings: what tapd was told on its command line and in its configuration file.
+ */
+#ifndef SANREWIND_TAP_SETTINGS_H
+#define SANREWIND_TAP_SETTINGS_H
+
+#include "common/error.h"
+#include "common/log.h"
+#include "proto/limits.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SETTINGS_SOURCES = 64 };
+
+struct settings {
+    const char *interfaces[SETTINGS_SOURCES];
+    unsigned interface_count;
+    const char *files[SETTINGS_SOURCES];
+    unsigned file_count;
+    const char *to; /* endpoint, or "null:" */
+    char monitor[LIMIT_NAME_BYTES + 1];
+    bool decode;
+    const char *filter;
+    uint64_t lanes;
+    uint64_t ring_bytes;
+    uint64_t connect_timeout_s;
+    enum log_level log_level;
+    char *owned[SETTINGS_SOURCES * 3]; /* copies of values: a configuration file's do not last */
+    unsigned owned_count;
+};
+
+#define SETTINGS_NULL_SINK "null:"
+
+void settings_init(struct settings *s);
+void settings_release(struct settings *s);
+/* As options_parse(): OPTIONS_DONE, OPTIONS_EXIT, or an error. Checks that they make sense
+ * together. */
+int settings_parse(struct settings *s, int argc, char **argv, struct error *err);
+
+#endif
