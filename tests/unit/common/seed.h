@@ -11,8 +11,8 @@
 
 static inline unsigned test_seed(void) {
     const char *given = getenv("SANREWIND_SEED");
-    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10)
-                                  : (unsigned)(clock_wall_ns() / 1000);
+    unsigned seed =
+        given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)(clock_wall_ns() / 1000);
     fprintf(stderr, "SANREWIND_SEED=%u\n", seed);
     return seed;
 }

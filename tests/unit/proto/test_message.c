@@ -41,11 +41,10 @@ Test(message, ack_carries_ranges) {
     AUTO_BUFFER b;
     buffer_init(&b, 4096);
     struct range ranges[] = {{10, 20}, {30, 31}};
-    message_encode(&b, &(struct message){.kind = MESSAGE_ACK,
-                                         .ack = {.stream = 9,
-                                                 .frontier = 5,
-                                                 .ranges = ranges,
-                                                 .range_count = 2}});
+    message_encode(
+        &b,
+        &(struct message){.kind = MESSAGE_ACK,
+                          .ack = {.stream = 9, .frontier = 5, .ranges = ranges, .range_count = 2}});
     struct message out;
     struct cursor body;
     cr_assert_eq(decode(&b, &out, &body), 0);

@@ -92,8 +92,8 @@ Test(record, gap_path_and_frontier_survive) {
     path.path.path++;
     cr_assert_eq(round_trip(&path, &out, &err), ERR_FORMAT, "a path's number is checked");
 
-    struct record frontier = {
-        .type = RECORD_FRONTIER, .frontier = {.time_ns = 8, .packets = 2, .flags = FRONTIER_END}};
+    struct record frontier = {.type = RECORD_FRONTIER,
+                              .frontier = {.time_ns = 8, .packets = 2, .flags = FRONTIER_END}};
     cr_assert_eq(round_trip(&frontier, &out, &err), 0, "%s", err.text);
     cr_assert_eq(out.frontier.packets, 2);
     cr_assert_eq(out.frontier.flags, FRONTIER_END);
@@ -108,8 +108,7 @@ Test(record, payload_in_pieces_equals_payload_in_one) {
     AUTO_BUFFER pieces;
     buffer_init(&whole, 4096);
     buffer_init(&pieces, 4096);
-    struct record r = {
-        .type = RECORD_PAYLOAD, .order = 5, .payload = {sizeof data, crc, data}};
+    struct record r = {.type = RECORD_PAYLOAD, .order = 5, .payload = {sizeof data, crc, data}};
     record_encode(&whole, &r);
     size_t start = record_payload_begin(&pieces, 5, sizeof data, crc);
     buffer_put(&pieces, data, 333);

@@ -1,0 +1,183 @@
+#include "common/crc32c.h"
+#include "proto/limits.h"
+#include "proto/message.h"
+#include "tap/publish/publisher.h"
+#include "tap/publish/stamper.h"
+#include "tap/scsi/payload.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { MAX_RECORDS = 64 };
+
+/* Keeps what was published, decoded; payload bytes are compared by their checksums. */
+struct recorder {
+    struct record records[MAX_RECORDS];
+    size_t count;
+    size_t batches;
+};
+
+static void record_batch(void *context, struct batch *batch) {
+    struct recorder *r = context;
+    struct message m;
+    struct cursor body;
+    struct error err = {0};
+    cr_assert_eq(message_decode(batch->frame.data, batch->frame.length, &m, &body, &err), 0, "%s",
+                 err.text);
+    cr_assert_eq(m.kind, MESSAGE_BATCH);
+    cr_assert_eq(m.batch.monitor, 11);
+    cr_assert_eq(m.batch.stream, 22);
+    for (uint32_t i = 0; i < m.batch.records; i++) {
+        cr_assert_lt(r->count, MAX_RECORDS);
+        struct record *record = &r->records[r->count++];
+        cr_assert_eq(record_decode(&body, record, &err), 0, "%s", err.text);
+        if (record->type == RECORD_PAYLOAD)
+            cr_assert(record_payload_ok(&record->payload));
+    }
+    cr_assert_eq(cursor_left(&body), 0);
+    r->batches++;
+}
+
+struct fixture {
+    struct recorder recorder;
+    struct batch_pool *batches;
+    struct payload_pool *payloads;
+    struct publisher *publisher;
+    struct sink *sink;
+    struct sink_path path;
+};
+
+static void fixture_open(struct fixture *f) {
+    *f = (struct fixture){.batches = batch_pool_create(4),
+                          .payloads = payload_pool_create(64 << 20)};
+    struct outlet outlet = {.send = record_batch, .context = &f->recorder};
+    f->publisher = publisher_create(11, 22, f->batches, &outlet, 1);
+    f->sink = publisher_sink(f->publisher);
+    f->path = (struct sink_path){.protocol = PATH_ISCSI, .block_bytes = 512, .target = "iqn.x"};
+    f->path.id = record_path_id(PATH_ISCSI, "iqn.x", 5, 0);
+}
+
+static void fixture_close(struct fixture *f) {
+    publisher_destroy(f->publisher);
+    batch_pool_destroy(f->batches);
+    payload_pool_destroy(f->payloads);
+}
+
+static struct payload *filled(struct fixture *f, size_t bytes, uint8_t first) {
+    struct payload *p = payload_create(f->payloads, bytes);
+    AUTO_FREE uint8_t *data = malloc(bytes);
+    for (size_t i = 0; i < bytes; i++)
+        data[i] = first == 0 ? 0 : (uint8_t)(first + i / 512);
+    cr_assert(payload_write(p, 0, data, bytes));
+    return p;
+}
+
+static void write_blocks(struct fixture *f, uint64_t time_ns, uint64_t lba, struct payload *data) {
+    struct sink_update update = {.path = &f->path,
+                                 .time_ns = time_ns,
+                                 .lba = lba,
+                                 .blocks = payload_length(data) / 512,
+                                 .block_bytes = 512,
+                                 .op = UPDATE_WRITE,
+                                 .opcode = 0x2a,
+                                 .applied = true,
+                                 .data = data};
+    f->sink->update(f->sink, &update);
+    payload_destroy(data);
+}
+
+Test(stamper, times_never_step_back_or_below_a_promise) {
+    struct stamper s = {0};
+    cr_assert_eq(stamper_time(&s, 100), 100);
+    cr_assert_eq(stamper_time(&s, 90), 100);
+    cr_assert_eq(stamper_promise(&s, 150), 150);
+    cr_assert_eq(stamper_time(&s, 120), 151);
+    cr_assert_eq(stamper_time(&s, 200), 200);
+    cr_assert_eq(stamper_promise(&s, 140), 150, "a promise stands");
+}
+
+Test(publisher, an_update_and_its_payload_share_a_mark) {
+    struct fixture f;
+    fixture_open(&f);
+    f.sink->path(f.sink, &f.path, 10);
+    write_blocks(&f, 20, 8, filled(&f, 4096, 1));
+    publisher_flush(f.publisher);
+    const struct record *r = f.recorder.records;
+    cr_assert_eq(f.recorder.count, 3);
+    cr_assert_eq(r[0].type, RECORD_PATH);
+    cr_assert_eq(r[0].order, 0);
+    cr_assert_eq(r[1].type, RECORD_UPDATE);
+    cr_assert_eq(r[1].order, 1);
+    cr_assert_eq(r[1].update.offset_bytes, 4096);
+    cr_assert_eq(r[1].update.length_bytes, 4096);
+    cr_assert_eq(r[2].type, RECORD_PAYLOAD);
+    cr_assert_eq(r[2].order, 1);
+    cr_assert_eq(r[2].payload.crc32c, r[1].update.payload_crc32c);
+    fixture_close(&f);
+}
+
+Test(publisher, zeros_travel_without_bytes) {
+    struct fixture f;
+    fixture_open(&f);
+    write_blocks(&f, 20, 0, filled(&f, 4096, 0));
+    publisher_flush(f.publisher);
+    cr_assert_eq(f.recorder.count, 1);
+    cr_assert_eq(f.recorder.records[0].update.op, UPDATE_ZERO);
+    cr_assert_eq(f.recorder.records[0].update.length_bytes, 4096);
+    fixture_close(&f);
+}
+
+Test(publisher, a_large_write_is_split_at_one_time) {
+    struct fixture f;
+    fixture_open(&f);
+    size_t bytes = 2 * LIMIT_UPDATE_PAYLOAD_BYTES + 512;
+    write_blocks(&f, 20, 16, filled(&f, bytes, 3));
+    publisher_flush(f.publisher);
+    uint64_t expected = 16 * 512;
+    uint64_t total = 0;
+    for (size_t i = 0; i < f.recorder.count; i++) {
+        const struct record *r = &f.recorder.records[i];
+        if (r->type != RECORD_UPDATE)
+            continue;
+        cr_assert_eq(r->update.time_ns, 20);
+        cr_assert_eq(r->update.offset_bytes, expected);
+        expected += r->update.length_bytes;
+        total += r->update.length_bytes;
+    }
+    cr_assert_eq(total, bytes);
+    cr_assert_eq(publisher_next_order(f.publisher), 3);
+    cr_assert_gt(f.recorder.batches, 1, "a batch is closed when it is full");
+    fixture_close(&f);
+}
+
+Test(publisher, a_gap_without_a_path_concerns_every_path) {
+    struct fixture f;
+    fixture_open(&f);
+    struct sink_path other = f.path;
+    other.lun = UINT64_C(1) << 48;
+    other.id = record_path_id(PATH_ISCSI, "iqn.x", 5, other.lun);
+    f.sink->path(f.sink, &f.path, 10);
+    f.sink->path(f.sink, &other, 10);
+    f.sink->path(f.sink, &other, 11);
+    f.sink->gap(f.sink, &(struct sink_gap){.time_ns = 30,
+                                           .length_bytes = GAP_TO_END,
+                                           .reason = GAP_CAPTURE_LOSS,
+                                           .text = "5 packets"});
+    publisher_flush(f.publisher);
+    cr_assert_eq(publisher_gaps(f.publisher), 2);
+    cr_assert_eq(f.recorder.records[3].gap.path, f.path.id);
+    cr_assert_eq(f.recorder.records[4].gap.path, other.id);
+    fixture_close(&f);
+}
+
+Test(publisher, a_failed_write_is_not_sent) {
+    struct fixture f;
+    fixture_open(&f);
+    f.sink->update(f.sink, &(struct sink_update){.path = &f.path, .op = UPDATE_WRITE, .status = 2});
+    publisher_end(f.publisher, 99, &(struct publisher_vitals){0});
+    cr_assert_eq(f.recorder.count, 1);
+    cr_assert_eq(f.recorder.records[0].type, RECORD_FRONTIER);
+    cr_assert_eq(f.recorder.records[0].frontier.flags, FRONTIER_END);
+    cr_assert_eq(f.recorder.records[0].frontier.time_ns, 99);
+    fixture_close(&f);
+}
