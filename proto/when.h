@@ -7,7 +7,8 @@
  *     latest                             the newest time that can be restored
  *     bookmark:NAME  before-write:LBA    looked up in the store
  *
- * Local times without an offset are refused: which one is meant is not ours to guess.
+ * Local times without an offset are refused: which one is meant is not ours to guess. So are leap seconds
+ * (":60"): the clock that makes time marks has no number for them. Years 1970 to 2554.
  */
 #ifndef SANREWIND_PROTO_WHEN_H
 #define SANREWIND_PROTO_WHEN_H
@@ -38,6 +39,9 @@ struct when {
 
 /* 0, or ERR_USAGE with a sentence that names the accepted forms. */
 int when_parse(const char *text, struct when *when, struct error *err);
+
+/* "15m", "1h30m", "2d": for options that want a length of time. Never 0. */
+int when_parse_duration(const char *text, uint64_t *ns, struct error *err);
 
 enum { WHEN_TEXT_BYTES = 48 };
 

@@ -1,10 +1,12 @@
 /*
- * decap: from a captured frame to what it carries: layer by layer, each a small function in a table.
+ * decap: from a captured frame to what it carries: layer by layer, each a small function in a
+ * table.
  *
- * Today: Ethernet with VLAN tags (802.1Q, 802.1ad, any depth up to a limit), Linux cooked SLL and SLL2, BSD loopback
- * (NULL, LOOP), raw IP; IPv4 with fragments, IPv6 with extension headers and fragments; TCP. A new envelope
- * is one more row. What cannot be followed is counted by reason and dropped; nothing is guessed.
- * Checksums are not verified: offload makes them wrong on healthy hosts.
+ * Today: Ethernet with VLAN tags (802.1Q, 802.1ad, any depth up to a limit), Linux cooked SLL and
+ * SLL2, BSD loopback (NULL, LOOP), raw IP; IPv4 with fragments, IPv6 with extension headers and
+ * fragments; TCP. A new envelope is one more row. What cannot be followed is counted by reason and
+ * dropped; nothing is guessed. Checksums are not verified: offload makes them wrong on healthy
+ * hosts.
  *
  * Not thread-safe: one object per capture worker. Fragment memory is bounded.
  */
@@ -19,13 +21,13 @@ struct decap;
 
 /* Why a frame went no further. */
 enum decap_drop {
-    DECAP_CUT_SHORT,        /* a header reaches past the captured bytes */
-    DECAP_MALFORMED,        /* a header contradicts itself */
-    DECAP_UNKNOWN_LINK,     /* a link type that is not in the table */
-    DECAP_NOT_IP,           /* ARP, LLDP, FCoE until it is supported, ... */
+    DECAP_CUT_SHORT,    /* a header reaches past the captured bytes */
+    DECAP_MALFORMED,    /* a header contradicts itself */
+    DECAP_UNKNOWN_LINK, /* a link type that is not in the table */
+    DECAP_NOT_IP,       /* ARP, LLDP, FCoE until it is supported, ... */
     DECAP_NOT_TCP,
-    DECAP_TOO_DEEP,         /* more envelopes than the limit */
-    DECAP_FRAGMENT_LOST,    /* an IP datagram whose fragments did not all come */
+    DECAP_TOO_DEEP,      /* more envelopes than the limit */
+    DECAP_FRAGMENT_LOST, /* an IP datagram whose fragments did not all come */
     DECAP_REASONS
 };
 

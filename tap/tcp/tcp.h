@@ -1,17 +1,26 @@
 /*
  * tcp: ordered byte streams out of what a mirror port delivers (RFC 9293).
  *
- * Takes segments in any order, both directions mixed, duplicated, retransmitted with other boundaries,
- * with wrapping sequence numbers and offload-sized payloads, and gives each direction's bytes to a consumer
- * exactly once and in order. Two rules make it exact:
+ * Takes segments in any order, both directions mixed, duplicated, retransmitted with other
+ * boundaries, with wrapping sequence numbers and offload-sized payloads, and gives each direction's
+ * bytes to a consumer exactly once and in order. Two rules make it exact:
  *
- *  - Cause before effect. A segment's bytes are delivered only after the bytes of the other direction
- *    that it acknowledges: a SCSI response never overtakes its command, however late the mirror is.
- *  - A hole is a value. Bytes that were acknowledged but not seen within the reorder window are lost by the
- *    mirror: the consumer gets hole(), not silence. Bytes not acknowledged are waited for: they come again.
+ *  - Cause before effect. A segment's bytes are delivered only after the bytes of the other
+ *    direction that it acknowledges: a SCSI response never overtakes its command, however late the
+ *    mirror is.
+ *  - A hole is a value. Bytes that were acknowledged and are not seen within the reorder window
+ *    (counted from the acknowledgement; it may take two of them until it is said) are lost by the
+ *    mirror: the consumer gets hole(), not silence. Bytes not acknowledged are waited for: they
+ *    come again.
  *
- * Memory is bounded by the limits given at creation: the connection that passes its own, or the oldest
- * when all together pass theirs, has its first hole declared lost and its buffered bytes delivered.
+ * Memory is bounded by the limits given at creation: the connection that passes its own, or the
+ * oldest when all together pass theirs, has its first hole declared lost and its buffered bytes
+ * delivered.
+ *
+ * A connection joined in the middle, of which no SYN was seen, is held for one reorder window
+ * first, so that what the mirror delivers late (the SYN itself, too) still counts. A RST likewise
+ * ends a connection one window later. A silent connection with nothing held stays until there is
+ * need of its room.
  *
  * Time is packet time: no clock is read. Not thread-safe: one object per capture worker.
  */
@@ -32,8 +41,8 @@ enum tcp_direction {
 };
 
 struct tcp_endpoints {
-    uint8_t family;      /* 4 or 6 */
-    uint8_t client[16];  /* IPv4 in the first 4 bytes */
+    uint8_t family;     /* 4 or 6 */
+    uint8_t client[16]; /* IPv4 in the first 4 bytes */
     uint8_t server[16];
     uint16_t client_port;
     uint16_t server_port;
@@ -51,7 +60,8 @@ struct tcp_segment {
     uint8_t flags; /* TCP_FIN ... */
     const uint8_t *data;
     uint32_t data_bytes; /* captured */
-    uint32_t wire_bytes; /* of payload on the wire; larger than data_bytes when the capture cut it */
+    uint32_t
+        wire_bytes; /* of payload on the wire; larger than data_bytes when the capture cut it */
     uint64_t time_ns;
 };
 
@@ -63,21 +73,22 @@ enum tcp_flags {
 };
 
 enum tcp_end {
-    TCP_END_FIN,     /* both directions closed in order */
-    TCP_END_RESET,   /* RST */
-    TCP_END_REPLACED,/* a new SYN on the same addresses and ports */
-    TCP_END_EVICTED, /* dropped for want of room, or idle too long */
-    TCP_END_SHUTDOWN,/* the monitor ends: tcp_destroy */
+    TCP_END_FIN,      /* both directions closed in order */
+    TCP_END_RESET,    /* RST */
+    TCP_END_REPLACED, /* a new SYN on the same addresses and ports */
+    TCP_END_EVICTED,  /* dropped for want of room, or idle too long */
+    TCP_END_SHUTDOWN, /* the monitor ends: tcp_destroy */
 };
 
 /*
  * What is done with the bytes. `connection` is what open() returned.
  *
- * open:  a connection with data. from_start: its SYN was seen. When it was not, who is the client is a guess
- *        by port numbers. Return NULL to ignore the connection: it then costs a table entry only.
- * data:  the next bytes of a direction; borrowed. time_ns is when they became deliverable. Return
- *        false to ignore the connection from now on (close is then not called).
- * hole:  `bytes` bytes of that direction are lost for good; data() goes on behind them.
+ * open:  a connection with data. from_start: its SYN was seen. When it was not, who is the client
+ * is a guess by port numbers. Return NULL to ignore the connection: it then costs a table entry
+ * only. data:  the next bytes of a direction; borrowed. time_ns is when they became deliverable:
+ * the packet's own time when delivered at once, otherwise the later of its own and that of the
+ * packet which released it. Return false to ignore the connection from now on (close is then not
+ * called). hole:  `bytes` bytes of that direction are lost for good; data() goes on behind them.
  * close: the last call for it.
  */
 struct tcp_consumer {
@@ -91,11 +102,11 @@ struct tcp_consumer {
 };
 
 struct tcp_limits {
-    size_t connections;          /* most connections followed at once */
-    size_t connection_bytes;     /* most bytes held back for one connection */
-    size_t total_bytes;          /* most bytes held back in all */
-    uint64_t reorder_window_ns;  /* how late a mirrored packet may come */
-    uint64_t idle_ns;            /* a connection silent for longer may be evicted */
+    size_t connections;         /* most connections followed at once */
+    size_t connection_bytes;    /* most bytes held back for one connection */
+    size_t total_bytes;         /* most bytes held back in all */
+    uint64_t reorder_window_ns; /* how late a mirrored packet may come */
+    uint64_t idle_ns; /* a connection that waits for bytes is given up when silent for longer */
 };
 
 /* 65536 connections, 16 MiB, 64 MiB, 500 ms, 1 h */
@@ -103,12 +114,13 @@ struct tcp_limits tcp_default_limits(void);
 
 struct tcp_counters {
     uint64_t segments;
-    uint64_t duplicate_bytes;    /* seen before: RX and TX copies, retransmissions */
-    uint64_t out_of_order;       /* segments that had to wait */
-    uint64_t holes;              /* declared lost */
+    uint64_t duplicate_bytes; /* seen before: RX and TX copies, retransmissions */
+    uint64_t out_of_order;    /* segments that had to wait */
+    uint64_t holes;           /* declared lost */
     uint64_t hole_bytes;
-    uint64_t cut_segments;       /* cut by the capture's snap length */
-    uint64_t conflicting_bytes;  /* retransmitted with other bytes, while still held */
+    uint64_t cut_segments;      /* cut by the capture's snap length */
+    uint64_t conflicting_bytes; /* retransmitted with other bytes, while still held */
+    uint64_t outside_window;    /* segments that are not of the connection on their ports */
     uint64_t connections;
     uint64_t evicted;
 };
@@ -119,7 +131,8 @@ struct tcp *tcp_create(const struct tcp_consumer *consumer, const struct tcp_lim
 void tcp_destroy(struct tcp *t);
 
 void tcp_segment(struct tcp *t, const struct tcp_segment *segment);
-/* Packet time has reached now_ns without a packet: holes older than the window are declared lost. */
+/* Packet time has reached now_ns without a packet: holes older than the window are declared lost.
+ */
 void tcp_tick(struct tcp *t, uint64_t now_ns);
 const struct tcp_counters *tcp_counters(const struct tcp *t);
 

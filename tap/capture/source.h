@@ -1,0 +1,41 @@
+/*
+ * source: one interface or one file, read through libpcap, with a look-ahead of one packet.
+ *
+ * The only place that knows libpcap. capture.c merges several of them.
+ */
+#ifndef SANREWIND_TAP_SOURCE_H
+#define SANREWIND_TAP_SOURCE_H
+
+#include "tap/capture/capture.h"
+
+struct source;
+
+/* Both give NULL with a sentence, as capture_add_file and capture_add_interface say. */
+struct source *source_open_file(const char *path, const struct capture_options *options,
+                                struct error *err);
+struct source *source_open_interface(const char *name, const struct capture_options *options,
+                                     struct error *err);
+void source_close(struct source *s);
+
+enum source_outcome {
+    SOURCE_PACKET = 0, /* *packet is valid until the next call */
+    SOURCE_NONE = 1,   /* nothing now; of a file: nothing any more */
+};
+
+/* Never waits. Negative: an error with a sentence; the source is then at its end. */
+int source_read(struct source *s, struct packet *packet, struct error *err);
+
+/* Readable when an interface has packets. */
+int source_fd(const struct source *s);
+/* Packets that an interface lost, since it was opened. Not for every packet: it asks the kernel. */
+uint64_t source_dropped(struct source *s);
+
+/*
+ * After so long without a packet, an interface has delivered all that it had captured before: the
+ * kernel hands a part-filled block over within the time-out, twice for caution.
+ */
+uint64_t source_settle_ns(void);
+
+DEFINE_AUTO(source, source_close)
+
+#endif

@@ -1,0 +1,132 @@
+#include "tap/decap/internal.h"
+
+/*
+ * A fragment: into the collection, and out of it comes the whole datagram, sooner or later. What
+ * came out of it is not taken in again: fragments of fragments are nonsense that would never end.
+ */
+static enum layer_result collect(struct decap *d, struct frame *f, struct fragment *fragment) {
+    if (f->rebuilt)
+        return frame_drop(f, DECAP_MALFORMED);
+    fragment->family = f->family;
+    fragment->source = f->source;
+    fragment->destination = f->destination;
+    fragment->bytes = f->bytes;
+    fragment->cut = f->cut > 0;
+    fragment->time_ns = f->time_ns;
+    uint8_t protocol = 0;
+    if (!decap_collect(d, fragment, &f->bytes, &protocol))
+        return LAYER_DONE;
+    f->cut = 0;
+    f->rebuilt = true;
+    return frame_next(f, SPACE_PROTOCOL, protocol);
+}
+
+/*
+ * RFC 791, 3.1. The total length tells padding from payload. A total length of 0 is a super-frame
+ * of segmentation offload, seen on the host that sends it: all of the frame is payload.
+ */
+enum layer_result layer_ipv4(struct decap *d, struct frame *f) {
+    uint64_t wire_bytes = frame_wire_left(f);
+    struct cursor *c = &f->bytes;
+    uint8_t first = cursor_u8(c);
+    cursor_skip(c, 1);
+    uint32_t total_bytes = cursor_be16(c);
+    uint32_t id = cursor_be16(c);
+    uint16_t flags_offset = cursor_be16(c);
+    cursor_skip(c, 1);
+    uint8_t protocol = cursor_u8(c);
+    cursor_skip(c, 2);
+    f->source = cursor_bytes(c, 4);
+    f->destination = cursor_bytes(c, 4);
+    if (!cursor_ok(c))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    uint32_t header_bytes = (first & 0x0f) * 4u;
+    if (total_bytes == 0)
+        total_bytes = wire_bytes < UINT32_MAX ? (uint32_t)wire_bytes : UINT32_MAX;
+    if (first >> 4 != 4 || header_bytes < 20 || total_bytes < header_bytes)
+        return frame_drop(f, DECAP_MALFORMED);
+    if (!cursor_skip(c, header_bytes - 20))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    frame_limit(f, total_bytes - header_bytes);
+    f->family = 4;
+    bool more = (flags_offset & 0x2000) != 0;
+    uint32_t offset = (flags_offset & 0x1fff) * 8u;
+    if (!more && offset == 0)
+        return frame_next(f, SPACE_PROTOCOL, protocol);
+    struct fragment fragment = {.id = id, .protocol = protocol, .offset = offset, .last = !more};
+    return collect(d, f, &fragment);
+}
+
+/*
+ * RFC 8200, 3. A payload length of 0 is a jumbogram (RFC 2675) or an offload super-frame: all of
+ * the frame is payload, so that the jumbo option itself need not be read.
+ */
+enum layer_result layer_ipv6(struct decap *d, struct frame *f) {
+    (void)d;
+    struct cursor *c = &f->bytes;
+    uint8_t first = cursor_u8(c);
+    cursor_skip(c, 3);
+    uint32_t payload_bytes = cursor_be16(c);
+    uint8_t protocol = cursor_u8(c);
+    cursor_skip(c, 1);
+    f->source = cursor_bytes(c, 16);
+    f->destination = cursor_bytes(c, 16);
+    if (!cursor_ok(c))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    if (first >> 4 != 6)
+        return frame_drop(f, DECAP_MALFORMED);
+    if (payload_bytes > 0)
+        frame_limit(f, payload_bytes);
+    f->family = 6;
+    return frame_next(f, SPACE_PROTOCOL, protocol);
+}
+
+static enum layer_result skip_option(struct frame *f, uint8_t protocol, size_t bytes) {
+    if (bytes > frame_wire_left(f))
+        return frame_drop(f, DECAP_MALFORMED);
+    if (!cursor_skip(&f->bytes, bytes))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    return frame_next(f, SPACE_PROTOCOL, protocol);
+}
+
+/* Hop-by-hop, routing and destination options: next header, length in units of 8 behind the first.
+ */
+enum layer_result layer_ipv6_options(struct decap *d, struct frame *f) {
+    (void)d;
+    if (f->family != 6)
+        return frame_drop(f, DECAP_NOT_TCP);
+    uint8_t protocol = cursor_u8(&f->bytes);
+    size_t units = cursor_u8(&f->bytes);
+    if (!cursor_ok(&f->bytes))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    return skip_option(f, protocol, 6 + units * 8);
+}
+
+/* RFC 4302, 2: the length counts units of 4, less two. In IPv4, too. */
+enum layer_result layer_authentication(struct decap *d, struct frame *f) {
+    (void)d;
+    uint8_t protocol = cursor_u8(&f->bytes);
+    size_t units = cursor_u8(&f->bytes);
+    if (!cursor_ok(&f->bytes))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    return skip_option(f, protocol, 6 + units * 4);
+}
+
+/* RFC 8200, 4.5. One that is the whole datagram stands for itself (RFC 6946). */
+enum layer_result layer_ipv6_fragment(struct decap *d, struct frame *f) {
+    if (f->family != 6)
+        return frame_drop(f, DECAP_NOT_TCP);
+    struct cursor *c = &f->bytes;
+    uint8_t protocol = cursor_u8(c);
+    cursor_skip(c, 1);
+    uint16_t offset_flags = cursor_be16(c);
+    uint32_t id = cursor_be32(c);
+    if (!cursor_ok(c))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    bool more = (offset_flags & 1) != 0;
+    uint32_t offset = offset_flags & 0xfff8;
+    if (!more && offset == 0)
+        return frame_next(f, SPACE_PROTOCOL, protocol);
+    struct fragment fragment = {.id = id, .protocol = protocol, .offset = offset, .last = !more};
+    return collect(d, f, &fragment);
+}

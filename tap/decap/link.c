@@ -1,0 +1,87 @@
+#include "tap/decap/internal.h"
+
+/* Below this a number is a length: IEEE 802.3 with LLC (IEEE 802.3, 3.2.6). */
+enum { ETHERTYPE_MINIMUM = 0x0600 };
+
+static enum layer_result next_ethertype(struct frame *f, uint32_t ethertype) {
+    if (!cursor_ok(&f->bytes))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    if (ethertype < ETHERTYPE_MINIMUM)
+        return frame_drop(f, DECAP_NOT_IP);
+    return frame_next(f, SPACE_ETHERTYPE, ethertype);
+}
+
+enum layer_result layer_ethernet(struct decap *d, struct frame *f) {
+    (void)d;
+    cursor_skip(&f->bytes, 12);
+    return next_ethertype(f, cursor_be16(&f->bytes));
+}
+
+/* IEEE 802.1Q and 802.1ad tags: two bytes of tag, then the EtherType of what follows. */
+enum layer_result layer_vlan(struct decap *d, struct frame *f) {
+    (void)d;
+    cursor_skip(&f->bytes, 2);
+    return next_ethertype(f, cursor_be16(&f->bytes));
+}
+
+/* LINKTYPE_LINUX_SLL: packet type, ARPHRD_, address length, address, protocol. */
+enum layer_result layer_sll(struct decap *d, struct frame *f) {
+    (void)d;
+    cursor_skip(&f->bytes, 14);
+    return next_ethertype(f, cursor_be16(&f->bytes));
+}
+
+/* LINKTYPE_LINUX_SLL2: the protocol comes first of 20 bytes. */
+enum layer_result layer_sll2(struct decap *d, struct frame *f) {
+    (void)d;
+    uint32_t ethertype = cursor_be16(&f->bytes);
+    cursor_skip(&f->bytes, 18);
+    return next_ethertype(f, ethertype);
+}
+
+/*
+ * LINKTYPE_NULL and LINKTYPE_LOOP: the AF_ number of the system that captured, in its own byte
+ * order (NULL) or big-endian (LOOP). IPv6 has a number of its own in Linux, NetBSD, FreeBSD and
+ * macOS.
+ */
+enum layer_result layer_null(struct decap *d, struct frame *f) {
+    (void)d;
+    uint32_t family = cursor_be32(&f->bytes);
+    if (!cursor_ok(&f->bytes))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    if (family > 0xffff)
+        family = __builtin_bswap32(family);
+    switch (family) {
+    case 2:
+        return frame_next(f, SPACE_ETHERTYPE, ETHERTYPE_IPV4);
+    case 10:
+    case 24:
+    case 28:
+    case 30:
+        return frame_next(f, SPACE_ETHERTYPE, ETHERTYPE_IPV6);
+    default:
+        return frame_drop(f, DECAP_NOT_IP);
+    }
+}
+
+/* LINKTYPE_RAW: an IP header at once; its version says which. */
+enum layer_result layer_raw(struct decap *d, struct frame *f) {
+    (void)d;
+    struct cursor peek = f->bytes;
+    uint8_t version = cursor_u8(&peek) >> 4;
+    if (!cursor_ok(&peek))
+        return frame_drop(f, DECAP_CUT_SHORT);
+    if (version != 4 && version != 6)
+        return frame_drop(f, DECAP_NOT_IP);
+    return frame_next(f, SPACE_ETHERTYPE, version == 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6);
+}
+
+enum layer_result layer_raw4(struct decap *d, struct frame *f) {
+    (void)d;
+    return frame_next(f, SPACE_ETHERTYPE, ETHERTYPE_IPV4);
+}
+
+enum layer_result layer_raw6(struct decap *d, struct frame *f) {
+    (void)d;
+    return frame_next(f, SPACE_ETHERTYPE, ETHERTYPE_IPV6);
+}

@@ -1,0 +1,278 @@
+#include "common/cursor.h"
+#include "tap/tcp/internal.h"
+
+#include <stdlib.h>
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+size_t connection_held(const struct connection *c) {
+    return c->sides[0].held.memory + c->sides[1].held.memory;
+}
+
+static bool side_waits(const struct side *side) {
+    return !held_empty(&side->held) || side->acked > side->next || side->fin_at != SIDE_NEVER ||
+           side->reset_at != SIDE_NEVER;
+}
+
+bool connection_waits(const struct connection *c) {
+    if (c->state == CONNECTION_JOINING)
+        return connection_held(c) > 0;
+    return c->state == CONNECTION_OPEN && (side_waits(&c->sides[0]) || side_waits(&c->sides[1]));
+}
+
+/* Where the next thing that was seen of this direction lies: bytes, or a FIN, or SIDE_NEVER. */
+static uint64_t front_offset(const struct side *side) {
+    const struct piece *front = held_front(&side->held);
+    return front != NULL ? front->span.offset : side->fin_at;
+}
+
+static uint64_t front_needs(const struct side *side) {
+    const struct piece *front = held_front(&side->held);
+    return front != NULL ? front->span.needs : side->fin_needs;
+}
+
+static void drop_held(struct tcp *t, struct connection *c) {
+    held_release(&c->sides[0].held);
+    held_release(&c->sides[1].held);
+    table_account(t, c);
+}
+
+static void ignore(struct tcp *t, struct connection *c) {
+    c->state = CONNECTION_IGNORED;
+    c->opened = false;
+    c->user = NULL;
+    drop_held(t, c);
+    table_sort_in(t, c);
+}
+
+static bool open_consumer(struct tcp *t, struct connection *c, uint64_t time_ns) {
+    const struct connection_key *key = &c->key;
+    unsigned client = c->client;
+    struct tcp_endpoints endpoints = {
+        .family = key->family,
+        .client_port = key->port[client],
+        .server_port = key->port[1 - client],
+    };
+    memcpy(endpoints.client, key->address[client], sizeof endpoints.client);
+    memcpy(endpoints.server, key->address[1 - client], sizeof endpoints.server);
+    t->counters.connections++;
+    c->user = t->consumer.open(t->consumer.context, &endpoints, c->sides[client].exact, time_ns);
+    c->opened = c->user != NULL;
+    return c->opened;
+}
+
+/* `bytes` of sequence space pass on; `kept` of them are at `data`, the rest is lost. */
+static void deliver(struct tcp *t, struct connection *c, unsigned from, const uint8_t *data,
+                    uint64_t kept, uint64_t bytes, uint64_t time_ns) {
+    enum tcp_direction direction = from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
+    c->sides[from].next += bytes;
+    bool wanted = c->opened || open_consumer(t, c, time_ns);
+    if (wanted && kept > 0)
+        wanted = t->consumer.data(c->user, direction, data, (size_t)kept, time_ns);
+    if (bytes > kept) {
+        t->counters.holes++;
+        t->counters.hole_bytes += bytes - kept;
+        if (wanted)
+            wanted = t->consumer.hole(c->user, direction, bytes - kept, time_ns);
+    }
+    if (!wanted)
+        ignore(t, c);
+}
+
+static void lose_until(struct tcp *t, struct connection *c, unsigned from, uint64_t end) {
+    deliver(t, c, from, NULL, 0, end - c->sides[from].next, t->now_ns);
+}
+
+static void close_connection(struct tcp *t, struct connection *c, enum tcp_end why) {
+    if (c->opened)
+        t->consumer.close(c->user, why, t->now_ns);
+    c->opened = false;
+    c->user = NULL;
+    c->state = CONNECTION_CLOSED;
+    c->ended_ns = t->now_ns;
+    drop_held(t, c);
+    table_sort_in(t, c);
+}
+
+/* Deliver the front of one direction if nothing is missing before it; forced: whatever it needs. */
+static bool step(struct tcp *t, struct connection *c, unsigned from, uint64_t time_ns,
+                 bool forced) {
+    struct side *side = &c->sides[from];
+    if (front_offset(side) != side->next)
+        return false;
+    if (!forced && front_needs(side) > c->sides[1 - from].next)
+        return false;
+    if (held_empty(&side->held)) {
+        side->closed = true;
+        side->fin_at = SIDE_NEVER;
+        side->next++; /* a FIN takes one sequence number (RFC 9293, 3.4) */
+        return true;
+    }
+    AUTO_FREE struct piece *piece = held_pop(&side->held);
+    if (piece->span.time_ns > time_ns)
+        time_ns = piece->span.time_ns;
+    deliver(t, c, from, piece->data, piece->span.kept, piece->span.bytes, time_ns);
+    return true;
+}
+
+static void pump(struct tcp *t, struct connection *c, uint64_t time_ns) {
+    bool moved = true;
+    while (moved && c->state == CONNECTION_OPEN) {
+        moved = false;
+        for (unsigned from = 0; from < 2; from++)
+            while (c->state == CONNECTION_OPEN && step(t, c, from, time_ns, false))
+                moved = true;
+    }
+    if (c->state == CONNECTION_OPEN && c->sides[0].closed && c->sides[1].closed)
+        close_connection(t, c, TCP_END_FIN);
+}
+
+void connection_pump(struct tcp *t, struct connection *c, uint64_t time_ns) {
+    pump(t, c, time_ns);
+    table_account(t, c);
+}
+
+static void hold(struct tcp *t, struct connection *c, unsigned from, const struct span *span,
+                 const uint8_t *data) {
+    struct held *held = &c->sides[from].held;
+    struct held_overlap overlap = {0};
+    bool kept = held_add(held, span, data, &overlap);
+    t->counters.duplicate_bytes += overlap.duplicate_bytes;
+    t->counters.conflicting_bytes += overlap.conflicting_bytes;
+    if (overlap.duplicate_bytes < span->bytes)
+        t->counters.out_of_order++;
+    table_account(t, c);
+    while ((!kept || connection_held(c) > t->limits.connection_bytes) && connection_force(t, c))
+        kept = true;
+}
+
+/*
+ * Bytes behind a FIN that was reached: that FIN was none of the sender's (a stack never does that),
+ * and the byte whose number it took is lost to us.
+ */
+static void reopen(struct tcp *t, struct connection *c, unsigned from) {
+    struct side *side = &c->sides[from];
+    side->closed = false;
+    side->next--;
+    lose_until(t, c, from, side->next + 1);
+}
+
+/* The part of a span that begins at `start`, which lies within it. */
+static struct span rest_of(const struct span *span, uint64_t start, struct cursor *data) {
+    struct span rest = *span;
+    uint32_t skip = (uint32_t)(start - span->offset);
+    if (!cursor_skip(data, skip))
+        cursor_skip(data, cursor_left(data));
+    rest.offset = start;
+    rest.bytes -= skip;
+    rest.kept = skip < rest.kept ? rest.kept - skip : 0;
+    return rest;
+}
+
+void connection_take(struct tcp *t, struct connection *c, unsigned from,
+                     const struct tcp_segment *segment, uint64_t offset, uint64_t needs) {
+    struct side *side = &c->sides[from];
+    uint64_t end = offset + segment->wire_bytes;
+    if (end <= side->next && c->state == CONNECTION_OPEN) {
+        t->counters.duplicate_bytes += segment->wire_bytes;
+        return;
+    }
+    if (side->fin_at < end)
+        side->fin_at = SIDE_NEVER;
+    if (side->closed)
+        reopen(t, c, from);
+    struct span span = {.offset = offset,
+                        .needs = needs,
+                        .time_ns = segment->time_ns,
+                        .bytes = segment->wire_bytes,
+                        .kept = segment->data_bytes};
+    struct cursor data = cursor_of(segment->data, segment->data_bytes);
+    if (c->state == CONNECTION_OPEN && offset < side->next) {
+        t->counters.duplicate_bytes += side->next - offset;
+        span = rest_of(&span, side->next, &data);
+    }
+    if (c->state == CONNECTION_OPEN && span.offset == side->next &&
+        needs <= c->sides[1 - from].next) {
+        uint64_t stop = least(end, front_offset(side));
+        uint64_t kept = least(span.kept, stop - span.offset);
+        deliver(t, c, from, data.next, kept, stop - span.offset, segment->time_ns);
+        if (stop == end)
+            return;
+        span = rest_of(&span, stop, &data);
+    }
+    if (c->state == CONNECTION_OPEN || c->state == CONNECTION_JOINING)
+        hold(t, c, from, &span, data.next);
+}
+
+bool connection_lose_settled(struct tcp *t, struct connection *c) {
+    bool lost = false;
+    for (unsigned from = 0; from < 2 && c->state == CONNECTION_OPEN; from++) {
+        struct side *side = &c->sides[from];
+        uint64_t end = least(side->settled, front_offset(side));
+        if (end <= side->next)
+            continue;
+        lose_until(t, c, from, end);
+        lost = true;
+    }
+    /* Each waits for the other, with nothing missing: acknowledgements that cannot be true. */
+    if (!lost && c->state == CONNECTION_OPEN && front_offset(&c->sides[0]) == c->sides[0].next &&
+        front_offset(&c->sides[1]) == c->sides[1].next)
+        lost = step(t, c, c->client, t->now_ns, true);
+    pump(t, c, t->now_ns);
+    table_account(t, c);
+    return lost;
+}
+
+/* The direction whose front has waited longer; 2 when neither has one. */
+static unsigned longest_waiting(const struct connection *c) {
+    const struct piece *a = held_front(&c->sides[0].held);
+    const struct piece *b = held_front(&c->sides[1].held);
+    if (a != NULL && b != NULL)
+        return a->span.time_ns <= b->span.time_ns ? 0 : 1;
+    if (a != NULL || b != NULL)
+        return a != NULL ? 0 : 1;
+    if (c->sides[0].fin_at != SIDE_NEVER)
+        return 0;
+    return c->sides[1].fin_at != SIDE_NEVER ? 1 : 2;
+}
+
+static void unblock(struct tcp *t, struct connection *c, unsigned from) {
+    const struct side *side = &c->sides[from];
+    const struct side *other = &c->sides[1 - from];
+    if (front_offset(side) > side->next) {
+        lose_until(t, c, from, front_offset(side));
+        return;
+    }
+    uint64_t missing_end = least(front_needs(side), front_offset(other));
+    if (missing_end > other->next)
+        lose_until(t, c, 1 - from, missing_end);
+    else
+        step(t, c, from, t->now_ns, true);
+}
+
+bool connection_force(struct tcp *t, struct connection *c) {
+    if (c->state == CONNECTION_JOINING && connection_held(c) > 0) {
+        handshake_settle(t, c);
+        return true;
+    }
+    unsigned from = longest_waiting(c);
+    if (c->state != CONNECTION_OPEN || from == 2)
+        return false;
+    unblock(t, c, from);
+    pump(t, c, t->now_ns);
+    table_account(t, c);
+    return true;
+}
+
+void connection_finish(struct tcp *t, struct connection *c, enum tcp_end why) {
+    while (connection_force(t, c)) {
+        /* each turn delivers or loses something */
+    }
+    for (unsigned from = 0; from < 2 && c->state == CONNECTION_OPEN; from++)
+        if (c->sides[from].acked > c->sides[from].next)
+            lose_until(t, c, from, c->sides[from].acked);
+    if (c->state != CONNECTION_CLOSED)
+        close_connection(t, c, why);
+}
