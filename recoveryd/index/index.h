@@ -1,14 +1,17 @@
 /*
- * index: what the store knows, in LMDB: pieces by (path, chunk, stamp), gaps, paths, streams, baselines.
+ * index: what the store knows, in LMDB: pieces by (path, chunk, stamp), gaps, paths, streams,
+ * baselines.
  *
- * One environment in one directory. Several processes may read and write at once (LMDB's lock orders
- * writers). A writer transaction is all or nothing and on stable storage when index_commit() returns 0; a
- * reader sees one moment, for as long as it lives.
+ * One environment in one directory. Several processes may read and write at once (LMDB's lock
+ * orders writers). A writer transaction is all or nothing and on stable storage when index_commit()
+ * returns 0; a reader sees one moment, for as long as it lives.
  *
- * Every piece belongs to a chunk of INDEX_CHUNK_BYTES of one path: what crosses a boundary is put into each
- * chunk it touches. Keys sort by path, chunk, stamp, so that the newest piece <= T of a chunk is one
- * seek, and the ones before it follow. A gap over a whole path has its own place (floors, below).
- * docs/store-format.md has the byte tables.
+ * Every piece belongs to a chunk of INDEX_CHUNK_BYTES of one path: what crosses a boundary is put
+ * into each chunk it touches. Keys sort by path, chunk, stamp, so that the newest piece <= T of a
+ * chunk is one seek, and the ones before it follow. What would touch more than 64 chunks (an UNMAP
+ * of a whole volume) goes into chunks of 64, 4096, ... times the size: one record never makes more
+ * than 65 pieces, and a look-up merges the few sizes that are there. A gap over a whole path has
+ * its own place (floors, below). docs/store-format.md has the byte tables.
  */
 #ifndef SANREWIND_RECOVERYD_INDEX_H
 #define SANREWIND_RECOVERYD_INDEX_H
@@ -25,19 +28,27 @@
 #include <stdint.h>
 
 #define INDEX_CHUNK_BYTES (UINT64_C(1) << 20)
+/* Chunk numbers below this; beyond lies what no record can name. */
+#define INDEX_CHUNK_COUNT (UINT64_C(1) << 43)
 
 struct index;
 struct index_writer; /* one write transaction */
 struct index_reader; /* one read transaction */
 
-/* create: make what is missing. A newer format is ERR_VERSION; something else ERR_FORMAT. */
-int index_open(const char *dir, bool create, struct index **out, struct error *err);
+/*
+ * create: make what is missing. A newer format is ERR_VERSION; something else, or the index of
+ * another store, ERR_FORMAT. A process must not open the same index twice at once (LMDB's locks are
+ * by process), nor use it after fork().
+ */
+int index_open(const char *dir, bool create, uint64_t store_id, struct index **out,
+               struct error *err);
+/* After every writer and reader. */
 void index_close(struct index *i);
 
-/* --- what is in it ------------------------------------------------------------------------------- */
+/* --- what is in it --- */
 
 enum piece_kind {
-    PIECE_DATA = 1,    /* extent holds the bytes of [offset, offset + length) */
+    PIECE_DATA = 1, /* extent holds the bytes of [offset, offset + length) */
     PIECE_ZERO = 2,
     PIECE_PATTERN = 3, /* extent holds a pattern, repeated from pattern_origin on */
     PIECE_GAP = 4,     /* not known what the range holds since `stamp` */
@@ -49,11 +60,12 @@ struct piece {
     uint64_t issued_ns;
     uint64_t offset_bytes; /* of the part inside this chunk */
     uint64_t length_bytes;
-    uint64_t whole_offset; /* DATA, PATTERN: where the extent's first byte belongs (the update's offset) */
+    uint64_t whole_offset; /* DATA, PATTERN: where the extent's first byte belongs (the update's
+                              offset) */
     struct extent extent;  /* the whole payload of the update */
     uint32_t payload_crc32c;
-    uint8_t kind;   /* enum piece_kind */
-    uint16_t reason;/* GAP: enum gap_reason */
+    uint8_t kind;    /* enum piece_kind */
+    uint16_t reason; /* GAP: enum gap_reason */
 };
 
 /*
@@ -68,19 +80,23 @@ enum floor_kind {
 struct floor {
     struct stamp stamp;
     uint8_t kind;
-    uint16_t reason;    /* GAP */
-    uint64_t base_path; /* ZERO: pseudo-path whose pieces are the baseline's data; 0: all zeros */
-    uint64_t size_bytes;/* ZERO: of the baseline; 0 unknown */
-    char text[256];     /* where it came from: a file name, a gap's sentence */
+    uint16_t reason;     /* GAP */
+    uint64_t base_path;  /* ZERO: pseudo-path whose pieces are the baseline's data; 0: all zeros */
+    uint64_t size_bytes; /* ZERO: of the baseline; 0 unknown */
+    char text[256];      /* where it came from: a file name, a gap's sentence */
 };
 
 struct path_entry {
     uint64_t path;
     uint64_t first_ns; /* first announcement */
-    uint64_t last_ns;  /* last change */
+    uint64_t last_ns;  /* last announcement */
     uint64_t lun;
-    uint64_t size_bytes;
-    uint32_t block_bytes;
+    uint64_t size_bytes; /* 0 unknown */
+    uint64_t size_ns;    /* when that was announced */
+    uint64_t designator_ns;
+    uint64_t serial_ns;
+    uint64_t block_ns;
+    uint32_t block_bytes; /* 0 unknown */
     uint16_t flags;
     uint8_t protocol;
     char target[LIMIT_NAME_BYTES + 1];
@@ -88,27 +104,30 @@ struct path_entry {
     char serial[LIMIT_NAME_BYTES + 1];
 };
 
+enum { STREAM_RUNS = 64 };
+
 /* What is durable of one stream. */
 struct stream_entry {
     uint64_t monitor;
     uint64_t stream;
     char name[LIMIT_NAME_BYTES + 1]; /* the monitor's */
-    uint64_t first_ns;    /* time mark of the first record */
-    uint64_t frontier;    /* every order mark below it is durable */
-    uint64_t frontier_ns; /* nothing with a time mark <= it is missing */
-    uint64_t heard_ns;    /* wall_ns of the newest FRONTIER record, whole or not */
+    uint64_t first_ns;               /* time mark of the first record */
+    uint64_t frontier;               /* every order mark below it is durable */
+    uint64_t frontier_ns;            /* nothing with a time mark <= it is missing */
+    uint64_t heard_ns;               /* wall_ns of the newest FRONTIER record, whole or not */
     uint64_t updates;
     uint64_t bytes;
     uint64_t packets;
     uint64_t dropped;
     bool ended;
-    /* Beyond the frontier: marks that are durable, with the time mark of the last of each. Sorted. */
+    /* Beyond the frontier: marks that are durable, with the time mark of the last of each. Sorted.
+     */
     uint32_t run_count;
     struct stream_run {
         uint64_t start;
         uint64_t end;
         uint64_t last_ns; /* greatest promised time: see FRONTIER in docs/wire-protocol.md */
-    } runs[64];
+    } runs[STREAM_RUNS];
 };
 
 struct gap_entry {
@@ -121,28 +140,45 @@ struct gap_entry {
     char text[LIMIT_REASON_BYTES + 1];
 };
 
-/* --- writing ------------------------------------------------------------------------------------- */
+/* --- writing --- */
+
+/*
+ * Puts are kept in memory and go into LMDB sorted, which is several times faster than in the order
+ * of arrival; the writers' lock is taken at the commit only, or when more than INDEX_PENDING_BYTES
+ * wait. One thread per writer.
+ */
+#define INDEX_PENDING_BYTES ((size_t)32 << 20)
 
 int index_begin(struct index *i, struct index_writer **out, struct error *err);
-/* Frees the writer, also on failure (then nothing of it was written). A full map grows and is retried within. */
+/*
+ * Frees the writer, also on failure: then nothing of it was written, and the index is as it was.
+ * ERR_FULL: the disk, or the map (1 TiB, unless the process has less address space).
+ */
 int index_commit(struct index_writer *w, struct error *err);
 void index_abort(struct index_writer *w);
 
-/* Puts the pieces of an update (chunk by chunk), or the flush point of UPDATE_FLUSH. Idempotent by stamp. */
+/*
+ * Puts the pieces of an update, or the flush point of UPDATE_FLUSH. Idempotent by stamp. `payload`
+ * may be NULL when the update has none.
+ */
 int index_put_update(struct index_writer *w, const struct stamp *stamp,
                      const struct update_record *update, const struct extent *payload,
                      struct error *err);
-/* A range gap becomes pieces, a whole one a floor; both are listed in gaps too. path must not be 0. */
+/*
+ * A range gap becomes pieces, a whole one (offset 0, GAP_TO_END) a floor; both are listed among the
+ * gaps too. path must not be 0.
+ */
 int index_put_gap(struct index_writer *w, const struct stamp *stamp, const struct gap_record *gap,
                   struct error *err);
 int index_put_floor(struct index_writer *w, uint64_t path, const struct floor *floor,
                     struct error *err);
-/* Merges: known beats unknown, later beats earlier by time_ns. Also notes that the stream can see the path. */
+/* Merges: known beats unknown, later beats earlier by time_ns. Also notes that the stream can see
+ * the path. */
 int index_put_path(struct index_writer *w, uint64_t monitor, uint64_t stream,
                    const struct path_record *path, struct error *err);
 int index_put_stream(struct index_writer *w, const struct stream_entry *stream, struct error *err);
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading --- */
 
 int index_read(struct index *i, struct index_reader **out, struct error *err);
 void index_reader_close(struct index_reader *r);
@@ -162,20 +198,32 @@ int index_each_gap(struct index_reader *r, uint64_t path, uint64_t until_ns,
                    struct error *err);
 /* Pieces of a chunk, newest first, from the newest with a time mark <= until_ns on. */
 int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint64_t until_ns,
-                     bool (*visit)(void *, const struct piece *), void *context,
-                     struct error *err);
-/* Chunk numbers of a path that have any piece, ascending, from `from` on. ERR_NOT_FOUND: no more. */
+                     bool (*visit)(void *, const struct piece *), void *context, struct error *err);
+/*
+ * Chunk numbers of a path that have any piece, ascending, from `from` on. ERR_NOT_FOUND: no more. A
+ * chunk near a piece of very many chunks may be named without having any.
+ */
 int index_next_chunk(struct index_reader *r, uint64_t path, uint64_t from, uint64_t *chunk,
                      struct error *err);
-/* The newest floor of the path with a time mark <= until_ns; floors older than `before` only when given. */
+/* Floors of the path with a time mark <= until_ns, newest first. */
 int index_each_floor(struct index_reader *r, uint64_t path, uint64_t until_ns,
-                     bool (*visit)(void *, const struct floor *), void *context,
-                     struct error *err); /* newest first */
-/* Updates and flush points of a path by time, for timelines: time_ns, op, bytes. */
+                     bool (*visit)(void *, const struct floor *), void *context, struct error *err);
+/* Updates and flush points of a path by stamp, for timelines: from_ns <= time mark <= until_ns. */
 int index_each_event(struct index_reader *r, uint64_t path, uint64_t from_ns, uint64_t until_ns,
                      bool (*visit)(void *, const struct stamp *, uint8_t op, uint64_t offset_bytes,
                                    uint64_t length_bytes),
                      void *context, struct error *err);
+
+/* The newest update (not flush point) of a path with a time mark <= until_ns. ERR_NOT_FOUND: none.
+ */
+int index_newest_update(struct index_reader *r, uint64_t path, uint64_t until_ns,
+                        struct stamp *stamp, struct error *err);
+/*
+ * How many updates (not flush points) a path has up to and including until_ns. From tallies: the
+ * cost does not grow with the history.
+ */
+int index_count_updates(struct index_reader *r, uint64_t path, uint64_t until_ns, uint64_t *count,
+                        struct error *err);
 
 DEFINE_AUTO(index, index_close)
 DEFINE_AUTO(index_reader, index_reader_close)

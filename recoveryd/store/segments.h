@@ -1,13 +1,13 @@
 /*
  * segments: append-only files that hold the batches as they came.
  *
- * A segment file is a 4096-byte head (magic, format version, store id, segment number) and then batches,
- * byte for byte the messages of docs/wire-protocol.md, each at a multiple of 8. The same bytes travel,
- * rest in LOGs and rest here, so that an index can be rebuilt from segments alone.
+ * A segment file is a 4096-byte head (magic, format version, store id, segment number) and then
+ * batches, byte for byte the messages of docs/wire-protocol.md, each at a multiple of 8. The same
+ * bytes travel, rest in LOGs and rest here, so that an index can be rebuilt from segments alone.
  * docs/store-format.md has the table.
  *
- * Numbers are handed out by creating the file with O_EXCL: any number of processes may append at once, each to
- * files of its own. Readers may read whatever an index points at.
+ * Numbers are handed out by creating the file with O_EXCL: any number of processes may append at
+ * once, each to files of its own. Readers may read whatever an index points at.
  */
 #ifndef SANREWIND_RECOVERYD_SEGMENTS_H
 #define SANREWIND_RECOVERYD_SEGMENTS_H
@@ -23,30 +23,48 @@
 struct extent {
     uint32_t segment; /* from 1 */
     uint32_t bytes;
-    uint64_t offset;  /* in the file */
+    uint64_t offset; /* in the file */
 };
 
 struct segments;
 struct segment_writer;
 
-/* `dir` must exist when opened for reading; made when `create`. Thread-safe from then on. */
-int segments_open(const char *dir, bool create, struct segments **out, struct error *err);
+/*
+ * `dir` must exist when opened for reading; made when `create`. Thread-safe from then on.
+ * `store_id` goes into every new head; a file of another store is ERR_FORMAT when read.
+ */
+int segments_open(const char *dir, bool create, uint64_t store_id, struct segments **out,
+                  struct error *err);
+/* After every writer. */
 void segments_close(struct segments *s);
+/* Before the first append: a file that has reached this is followed by the next. 0: 1 GiB. */
+void segments_set_limit(struct segments *s, uint64_t bytes);
 
-/* Reads exactly extent->bytes, or `bytes` at `skip` inside the extent. Thread-safe. ERR_IO, ERR_FORMAT. */
+/* Reads exactly extent->bytes, or `bytes` at `skip` inside the extent. Thread-safe. ERR_IO,
+ * ERR_FORMAT. */
 int segments_read(struct segments *s, const struct extent *extent, uint32_t skip, void *to,
                   uint32_t bytes, struct error *err);
 /* Bytes of all segment files. */
 uint64_t segments_total_bytes(struct segments *s);
 
-/* One writer per thread. The first append makes its first file; a full file is followed by the next. */
+/* One writer per thread. The first append makes its first file; a full file is followed by the
+ * next. */
 struct segment_writer *segments_writer_create(struct segments *s);
 /* Does not sync. */
 void segments_writer_destroy(struct segment_writer *w);
-/* The bytes are in the file, not yet on stable storage. ERR_FULL leaves nothing behind that matters. */
+/*
+ * The bytes are in the file, not yet on stable storage. A failure leaves nothing behind that
+ * matters: the place is used again by the next append, so trying again later is fine (ERR_FULL).
+ */
 int segments_append(struct segment_writer *w, const void *data, size_t bytes, struct extent *where,
                     struct error *err);
-/* All appends of this writer before the call are on stable storage. May be called from another thread. */
+/*
+ * All appends of this writer before the call are on stable storage. May be called from another
+ * thread, while this one appends. A failed sync (ERR_IO) is for good, because the kernel may have
+ * dropped what it could not write and a second sync would not say so: every later append and sync
+ * of the writer fails too. What was appended since the last good sync must then come again, through
+ * another writer.
+ */
 int segments_sync(struct segment_writer *w, struct error *err);
 
 DEFINE_AUTO(segments, segments_close)

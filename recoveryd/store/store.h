@@ -1,12 +1,12 @@
 /*
  * store: one recovery store on disk: a format file, segments, an index. The seam for other engines.
  *
- *     DIR/FORMAT      "sanrewind store", version, store id: what tells a store from any other directory
- *     DIR/segments/   payloads and records, as they came
- *     DIR/index/      LMDB
- *     DIR/lock        held by the one recoveryd that owns the store
+ *     DIR/FORMAT      "sanrewind store", version, store id: what tells a store from any other
+ * directory DIR/segments/   payloads and records, as they came DIR/index/      LMDB DIR/lock held
+ * by the one recoveryd that owns the store
  *
- * The order rule is kept by whoever writes: segments_sync() before index_commit() before an acknowledgement.
+ * The order rule is kept by whoever writes: segments_sync() before index_commit() before an
+ * acknowledgement.
  */
 #ifndef SANREWIND_RECOVERYD_STORE_H
 #define SANREWIND_RECOVERYD_STORE_H
@@ -17,7 +17,8 @@
 enum store_mode {
     STORE_READ,  /* must exist; works beside a running recoveryd */
     STORE_WRITE, /* must exist; short writes (baselines, bookmarks) beside a running recoveryd */
-    STORE_OWN,   /* recoveryd: made when missing (an empty or absent directory); ERR_BUSY when owned already */
+    STORE_OWN,   /* recoveryd: made when missing (an empty or absent directory); ERR_BUSY when owned
+                    already */
 };
 
 struct store {
@@ -28,8 +29,8 @@ struct store {
 };
 
 /*
- * ERR_FORMAT: not a store (and not empty); ERR_VERSION: from a newer version; ERR_NOT_FOUND. One sentence that says
- * what to do. Nothing in the directory is touched then.
+ * ERR_FORMAT: not a store (and not empty); ERR_VERSION: from a newer version; ERR_NOT_FOUND. One
+ * sentence that says what to do. Nothing in the directory is touched then.
  */
 int store_open(const char *dir, enum store_mode mode, struct store **out, struct error *err);
 void store_close(struct store *s);

@@ -1,0 +1,220 @@
+#include "recoveryd/index/index_internal.h"
+#include "recoveryd/index/piece_walk.h"
+#include "recoveryd/index/values.h"
+
+int index_read(struct index *i, struct index_reader **out, struct error *err) {
+    struct index_reader *r = calloc(1, sizeof *r);
+    if (r == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    int code = kv_read(i->kv, &r->txn, err);
+    if (code != 0) {
+        free(r);
+        return code;
+    }
+    *out = r;
+    return 0;
+}
+
+void index_reader_close(struct index_reader *r) {
+    if (r == NULL)
+        return;
+    kv_abort(r->txn);
+    free(r);
+}
+
+/* The end of a table is no error. */
+static int ended(int code) {
+    return code == ERR_NOT_FOUND ? 0 : code;
+}
+
+int index_each_path(struct index_reader *r, bool (*visit)(void *, const struct path_entry *),
+                    void *context, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct path_entry path;
+    int code = kv_cursor_open(r->txn, TABLE_PATHS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_path(0);
+    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        code = value_decode_path(item, &path, err);
+        if (code != 0 || !visit(context, &path))
+            return code;
+    }
+    return ended(code);
+}
+
+int index_each_stream(struct index_reader *r, bool (*visit)(void *, const struct stream_entry *),
+                      void *context, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct stream_entry stream;
+    int code = kv_cursor_open(r->txn, TABLE_STREAMS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_stream(0, 0);
+    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        code = value_decode_stream(item, &stream, err);
+        if (code != 0 || !visit(context, &stream))
+            return code;
+    }
+    return ended(code);
+}
+
+int index_each_stream_of_path(struct index_reader *r, uint64_t path,
+                              bool (*visit)(void *, uint64_t monitor, uint64_t stream),
+                              void *context, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    int code = kv_cursor_open(r->txn, TABLE_PATH_STREAMS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_path_stream(path, 0, 0);
+    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        if (cursor_be64(&item.key) != path)
+            return 0;
+        uint64_t monitor = cursor_be64(&item.key);
+        uint64_t stream = cursor_be64(&item.key);
+        if (!cursor_ok(&item.key))
+            return error_set(err, ERR_FORMAT, "the index is damaged: a path's stream");
+        if (!visit(context, monitor, stream))
+            return 0;
+    }
+    return ended(code);
+}
+
+int index_each_gap(struct index_reader *r, uint64_t path, uint64_t until_ns,
+                   bool (*visit)(void *, const struct gap_entry *), void *context,
+                   struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct gap_entry gap;
+    int code = kv_cursor_open(r->txn, TABLE_GAPS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_stamped(path, &(struct stamp){0});
+    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        code = value_decode_gap(item, &gap, err);
+        if (code != 0 || gap.path != path || gap.stamp.time_ns > until_ns || !visit(context, &gap))
+            return code;
+    }
+    return ended(code);
+}
+
+int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint64_t until_ns,
+                     bool (*visit)(void *, const struct piece *), void *context,
+                     struct error *err) {
+    AUTO(piece_walk) walk = NULL;
+    struct piece piece;
+    int code = piece_walk_create(r, &path, 1, &walk, err);
+    if (code == 0)
+        code = piece_walk_seek(walk, chunk, until_ns, err);
+    while (code == 0) {
+        code = piece_walk_next(walk, &piece, err);
+        if (code == 0 && !visit(context, &piece))
+            return 0;
+    }
+    return ended(code);
+}
+
+/* The first chunk >= from that lies in a chunk of this level with pieces; UINT64_MAX: none. */
+static int next_at_level(struct kv_cursor *c, uint64_t path, unsigned level, uint64_t from,
+                         uint64_t *chunk, struct error *err) {
+    struct kv_item item;
+    unsigned bits = LEVEL_STEP_BITS * level;
+    struct kv_key key = key_piece(path, level_chunk(level, from >> bits), &(struct stamp){0});
+    *chunk = UINT64_MAX;
+    int code = kv_seek_up(c, &key, &item, err);
+    if (code != 0)
+        return ended(code);
+    uint64_t found_path = cursor_be64(&item.key);
+    uint64_t found = cursor_be64(&item.key);
+    if (found_path != path || found >> 56 != level)
+        return 0;
+    uint64_t first = (found & ((UINT64_C(1) << 56) - 1)) << bits;
+    *chunk = first > from ? first : from;
+    return 0;
+}
+
+int index_next_chunk(struct index_reader *r, uint64_t path, uint64_t from, uint64_t *chunk,
+                     struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    if (from >= INDEX_CHUNK_COUNT)
+        return ERR_NOT_FOUND;
+    int code = kv_cursor_open(r->txn, TABLE_PIECES, &c, err);
+    *chunk = UINT64_MAX;
+    for (unsigned level = 0; code == 0 && level < LEVELS && *chunk != from; level++) {
+        uint64_t candidate;
+        code = next_at_level(c, path, level, from, &candidate, err);
+        if (code == 0 && candidate < *chunk)
+            *chunk = candidate;
+    }
+    if (code != 0)
+        return code;
+    return *chunk == UINT64_MAX ? ERR_NOT_FOUND : 0;
+}
+
+int index_each_floor(struct index_reader *r, uint64_t path, uint64_t until_ns,
+                     bool (*visit)(void *, const struct floor *), void *context,
+                     struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct floor floor;
+    uint64_t found;
+    struct stamp until = stamp_end_of(until_ns);
+    int code = kv_cursor_open(r->txn, TABLE_FLOORS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_floor(path, &until, UINT8_MAX);
+    for (code = kv_seek_down(c, &from, &item, err); code == 0; code = kv_previous(c, &item, err)) {
+        code = value_decode_floor(item, &found, &floor, err);
+        if (code != 0 || found != path || !visit(context, &floor))
+            return code;
+    }
+    return ended(code);
+}
+
+int index_each_event(struct index_reader *r, uint64_t path, uint64_t from_ns, uint64_t until_ns,
+                     bool (*visit)(void *, const struct stamp *, uint8_t op, uint64_t offset_bytes,
+                                   uint64_t length_bytes),
+                     void *context, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct event_entry event;
+    struct stamp stamp;
+    uint64_t found;
+    int code = kv_cursor_open(r->txn, TABLE_EVENTS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_stamped(path, &(struct stamp){.time_ns = from_ns});
+    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        code = value_decode_event(item, &found, &stamp, &event, err);
+        if (code != 0 || found != path || stamp.time_ns > until_ns ||
+            !visit(context, &stamp, event.op, event.offset_bytes, event.length_bytes))
+            return code;
+    }
+    return ended(code);
+}
+
+int index_newest_update(struct index_reader *r, uint64_t path, uint64_t until_ns,
+                        struct stamp *stamp, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct event_entry event;
+    uint64_t found;
+    struct stamp until = stamp_end_of(until_ns);
+    int code = kv_cursor_open(r->txn, TABLE_EVENTS, &c, err);
+    if (code != 0)
+        return code;
+    struct kv_key from = key_stamped(path, &until);
+    for (code = kv_seek_down(c, &from, &item, err); code == 0; code = kv_previous(c, &item, err)) {
+        code = value_decode_event(item, &found, stamp, &event, err);
+        if (code != 0)
+            return code;
+        if (found != path)
+            return ERR_NOT_FOUND;
+        if (event.op != UPDATE_FLUSH)
+            return 0;
+    }
+    return code;
+}

@@ -1,0 +1,80 @@
+#include "recoveryd/index/values.h"
+
+static void add_stamp(struct kv_key *key, const struct stamp *stamp) {
+    kv_key_add(key, stamp->time_ns, 8);
+    kv_key_add(key, stamp->monitor, 8);
+    kv_key_add(key, stamp->stream, 8);
+    kv_key_add(key, stamp->order, 8);
+}
+
+struct kv_key key_meta(void) {
+    struct kv_key key = {.length = 0};
+    for (const char *c = "format"; *c != '\0'; c++)
+        kv_key_add(&key, (uint8_t)*c, 1);
+    return key;
+}
+
+struct kv_key key_piece(uint64_t path, uint64_t level_chunk, const struct stamp *stamp) {
+    struct kv_key key = {.length = 0};
+    kv_key_add(&key, path, 8);
+    kv_key_add(&key, level_chunk, 8);
+    add_stamp(&key, stamp);
+    return key;
+}
+
+struct kv_key key_floor(uint64_t path, const struct stamp *stamp, uint8_t kind) {
+    struct kv_key key = key_stamped(path, stamp);
+    kv_key_add(&key, kind, 1);
+    return key;
+}
+
+struct kv_key key_stamped(uint64_t path, const struct stamp *stamp) {
+    struct kv_key key = key_path(path);
+    add_stamp(&key, stamp);
+    return key;
+}
+
+struct kv_key key_path(uint64_t path) {
+    struct kv_key key = {.length = 0};
+    kv_key_add(&key, path, 8);
+    return key;
+}
+
+struct kv_key key_stream(uint64_t monitor, uint64_t stream) {
+    struct kv_key key = {.length = 0};
+    kv_key_add(&key, monitor, 8);
+    kv_key_add(&key, stream, 8);
+    return key;
+}
+
+struct kv_key key_path_stream(uint64_t path, uint64_t monitor, uint64_t stream) {
+    struct kv_key key = key_path(path);
+    kv_key_add(&key, monitor, 8);
+    kv_key_add(&key, stream, 8);
+    return key;
+}
+
+struct kv_key key_tally(uint64_t path, uint8_t level, uint64_t bucket) {
+    struct kv_key key = key_path(path);
+    kv_key_add(&key, level, 1);
+    kv_key_add(&key, bucket, 8);
+    return key;
+}
+
+struct stamp key_take_stamp(struct cursor *key) {
+    struct stamp stamp;
+    stamp.time_ns = cursor_be64(key);
+    stamp.monitor = cursor_be64(key);
+    stamp.stream = cursor_be64(key);
+    stamp.order = cursor_be64(key);
+    return stamp;
+}
+
+unsigned level_of_range(uint64_t offset_bytes, uint64_t length_bytes) {
+    uint64_t last = offset_bytes + (length_bytes > 0 ? length_bytes - 1 : 0);
+    unsigned level = 0;
+    while (level < LEVELS - 1 &&
+           (last >> level_shift(level)) - (offset_bytes >> level_shift(level)) >= LEVEL_CHUNKS)
+        level++;
+    return level;
+}

@@ -1,0 +1,25 @@
+/*
+ * piece_walk: the pieces of one chunk over several paths, newest first. What an image is made of.
+ *
+ * Made once for an image and moved from chunk to chunk. Lives no longer than its reader, and is
+ * used by one thread at a time.
+ */
+#ifndef SANREWIND_RECOVERYD_PIECE_WALK_H
+#define SANREWIND_RECOVERYD_PIECE_WALK_H
+
+#include "recoveryd/index/index.h"
+
+struct piece_walk;
+
+int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t count,
+                      struct piece_walk **out, struct error *err);
+void piece_walk_destroy(struct piece_walk *w);
+
+/* To the newest piece of `chunk` with a time mark <= until_ns. */
+int piece_walk_seek(struct piece_walk *w, uint64_t chunk, uint64_t until_ns, struct error *err);
+/* The next older one, cut to the chunk. ERR_NOT_FOUND: no more. */
+int piece_walk_next(struct piece_walk *w, struct piece *piece, struct error *err);
+
+DEFINE_AUTO(piece_walk, piece_walk_destroy)
+
+#endif

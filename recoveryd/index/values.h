@@ -1,0 +1,105 @@
+/*
+ * values: the bytes of the index's keys and values. Internal to the index; docs/store-format.md has
+ * the tables.
+ *
+ * Keys are big-endian, so that memcmp orders them; values are little-endian. Decoders validate
+ * every field: what they refuse is ERR_FORMAT, and never reaches an image.
+ */
+#ifndef SANREWIND_RECOVERYD_VALUES_H
+#define SANREWIND_RECOVERYD_VALUES_H
+
+#include "common/buffer.h"
+#include "common/cursor.h"
+#include "recoveryd/index/index.h"
+#include "recoveryd/index/kv.h"
+
+enum { INDEX_VERSION = 1 };
+
+enum index_table {
+    TABLE_META,
+    TABLE_PIECES,
+    TABLE_FLOORS,
+    TABLE_GAPS,
+    TABLE_EVENTS,
+    TABLE_PATHS,
+    TABLE_STREAMS,
+    TABLE_PATH_STREAMS,
+    TABLE_TALLIES,
+    TABLE_COUNT
+};
+
+/*
+ * Chunks come in levels: those of level n are 64^n times INDEX_CHUNK_BYTES. A piece lies in the
+ * lowest level at which its range touches at most 64 chunks. The level is the first byte of the
+ * chunk's number in the key.
+ */
+enum { LEVELS = 8, LEVEL_STEP_BITS = 6, CHUNK_BITS = 20, LEVEL_CHUNKS = 64 };
+
+static inline unsigned level_shift(unsigned level) {
+    return CHUNK_BITS + LEVEL_STEP_BITS * level;
+}
+static inline uint64_t level_chunk(unsigned level, uint64_t number) {
+    return (uint64_t)level << 56 | number;
+}
+/* For ranges that end at 2^63 or before. */
+unsigned level_of_range(uint64_t offset_bytes, uint64_t length_bytes);
+
+struct event_entry {
+    uint64_t offset_bytes;
+    uint64_t length_bytes;
+    uint16_t flags; /* enum update_flags */
+    uint8_t op;
+};
+
+struct meta_entry {
+    uint32_t version;
+    uint64_t store_id;
+};
+
+struct kv_key key_meta(void);
+struct kv_key key_piece(uint64_t path, uint64_t level_chunk, const struct stamp *stamp);
+struct kv_key key_floor(uint64_t path, const struct stamp *stamp, uint8_t kind);
+struct kv_key key_stamped(uint64_t path, const struct stamp *stamp); /* gaps, events */
+struct kv_key key_path(uint64_t path);
+struct kv_key key_stream(uint64_t monitor, uint64_t stream);
+struct kv_key key_tally(uint64_t path, uint8_t level, uint64_t bucket);
+struct kv_key key_path_stream(uint64_t path, uint64_t monitor, uint64_t stream);
+
+/* The last stamp that a time may have. */
+static inline struct stamp stamp_end_of(uint64_t time_ns) {
+    return (struct stamp){time_ns, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+}
+
+/* Takes a stamp off a key. */
+struct stamp key_take_stamp(struct cursor *key);
+
+void value_encode_meta(struct buffer *b, const struct meta_entry *m);
+void value_encode_piece(struct buffer *b, const struct piece *p);
+void value_encode_floor(struct buffer *b, const struct floor *f);
+void value_encode_gap(struct buffer *b, const struct gap_entry *g);
+void value_encode_event(struct buffer *b, const struct event_entry *e);
+void value_encode_path(struct buffer *b, const struct path_entry *p);
+void value_encode_stream(struct buffer *b, const struct stream_entry *s);
+
+/* What is in the key comes out of it; *level_chunk may be what a piece's range is checked against.
+ */
+int value_decode_meta(struct kv_item item, struct meta_entry *m, struct error *err);
+int value_decode_piece(struct kv_item item, uint64_t *path, uint64_t *level_chunk, struct piece *p,
+                       struct error *err);
+int value_decode_floor(struct kv_item item, uint64_t *path, struct floor *f, struct error *err);
+int value_decode_gap(struct kv_item item, struct gap_entry *g, struct error *err);
+int value_decode_event(struct kv_item item, uint64_t *path, struct stamp *stamp,
+                       struct event_entry *e, struct error *err);
+int value_decode_path(struct kv_item item, struct path_entry *p, struct error *err);
+int value_decode_stream(struct kv_item item, struct stream_entry *s, struct error *err);
+void value_encode_tally(struct buffer *b, uint64_t updates);
+int value_decode_tally(struct kv_item item, uint64_t *path, uint8_t *level, uint64_t *bucket,
+                       uint64_t *updates, struct error *err);
+
+/*
+ * Two entries of one path as one, whatever the order in which they came: of each fact the known
+ * one, then the later one, then the greater one.
+ */
+void path_entry_merge(struct path_entry *into, const struct path_entry *other);
+
+#endif
