@@ -161,7 +161,16 @@ static void heartbeat(struct monitor *m, uint64_t seen_ns) {
         fflush(stdout);
 }
 
+/* The stream says first from when on it watched, before it says what it saw. */
+static void open_stream(struct monitor *m, uint64_t first_ns) {
+    struct publisher_vitals none = {0};
+    if (m->publisher != NULL)
+        publisher_heartbeat(m->publisher, first_ns - 1, &none);
+}
+
 static void take_packet(struct monitor *m, const struct packet *packet) {
+    if (m->packets == 0)
+        open_stream(m, packet->time_ns);
     pipeline_packet(m->pipeline, packet);
     m->packets++;
     if (packet->time_ns > m->newest_ns)

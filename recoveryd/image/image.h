@@ -1,9 +1,9 @@
 /*
  * image: one volume as it was at one time. Immutable: later commits do not show in it.
  *
- * The content of a byte at T is that of the newest piece <= T over all paths of the volume, above the newest
- * floor <= T; a gap piece does not hide the bytes below it (they are the best guess) but taints them. What
- * nothing covers is unknown, unless the floor is a baseline.
+ * The content of a byte at T is that of the newest piece <= T over all paths of the volume, above
+ * the newest floor <= T; a gap piece does not hide the bytes below it (they are the best guess) but
+ * taints them. What nothing covers is unknown, unless the floor is a baseline.
  */
 #ifndef SANREWIND_RECOVERYD_IMAGE_H
 #define SANREWIND_RECOVERYD_IMAGE_H
@@ -12,26 +12,31 @@
 
 struct image;
 
-enum run_kind { RUN_ZERO = 1, RUN_DATA = 2, RUN_PATTERN = 3, RUN_UNKNOWN = 4 /* never seen: reads as zeros */ };
+enum run_kind {
+    RUN_ZERO = 1,
+    RUN_DATA = 2,
+    RUN_PATTERN = 3,
+    RUN_UNKNOWN = 4 /* never seen: reads as zeros */
+};
 
 /* A stretch of the image from one source. */
 struct image_run {
     uint64_t offset_bytes;
     uint64_t length_bytes;
-    uint8_t kind;         /* enum run_kind */
-    uint16_t gap_reason;  /* 0: exact; else why it is not (RUN_UNKNOWN: 0 means "no baseline") */
+    uint8_t kind;        /* enum run_kind */
+    uint16_t gap_reason; /* 0: exact; else why it is not (RUN_UNKNOWN: 0 means "no baseline") */
     bool exact;
     struct stamp gap_stamp; /* since when, if not exact */
-    struct stamp stamp;   /* of the source; all 0 for a floor */
-    struct extent extent; /* DATA, PATTERN: the whole payload */
-    uint64_t whole_offset;/* where the payload's first byte belongs */
+    struct stamp stamp;     /* of the source; all 0 for a floor */
+    struct extent extent;   /* DATA, PATTERN: the whole payload */
+    uint64_t whole_offset;  /* where the payload's first byte belongs */
     uint32_t payload_crc32c;
 };
 
 struct image_info {
-    uint64_t time_ns;      /* T */
-    struct stamp reached;  /* newest stamp <= T that is in it; all 0: none */
-    uint64_t updates;      /* how many updates <= T the volume had */
+    uint64_t time_ns;     /* T */
+    uint64_t updates;     /* how many updates <= T the volume had */
+    struct stamp reached; /* newest stamp <= T that is in it; all 0: none */
     uint64_t size_bytes;
 };
 
@@ -44,21 +49,26 @@ struct image_gap {
 };
 
 /*
- * Opens the view at time_ns. Both are borrowed and must outlive it. Refuses with ERR_INEXACT a time beyond the
- * watermark or before the first, and a volume of unknown size, with the sentence that says how to go on.
- * `size_bytes` 0: as the volume says.
+ * Opens the view at time_ns. Both are borrowed and must outlive it. Refuses with ERR_INEXACT a time
+ * beyond the watermark or before the first, and a volume of unknown size, with the sentence that
+ * says how to go on. The size is v->size_bytes: a caller who knows better sets it first. Everything
+ * below may be called from several threads at once.
  */
 int image_open(struct store *s, const struct volume *v, uint64_t time_ns, struct image **out,
                struct error *err);
 void image_close(struct image *im);
 const struct image_info *image_info(const struct image *im);
 
-/* The runs of chunk number `chunk`, ascending, covering it wholly; freed by the caller with free(). */
+/* Chunks of INDEX_CHUNK_BYTES, the last one may be shorter. */
+uint64_t image_chunk_count(const struct image *im);
+/* The runs of chunk number `chunk`, ascending, covering it wholly; freed by the caller with free().
+ */
 int image_chunk_map(struct image *im, uint64_t chunk, struct image_run **runs, size_t *count,
                     struct error *err);
 /*
- * The bytes of a chunk (the last may be shorter), each payload verified against its checksum: one that does not match
- * is ERR_FORMAT naming the range. *all_zero saves the caller a look.
+ * The bytes of a chunk (the last may be shorter), each payload verified against its checksum: one
+ * that does not match is ERR_FORMAT naming the range. `to` has room for INDEX_CHUNK_BYTES.
+ * *all_zero: every byte is, so the caller need not look.
  */
 int image_chunk_read(struct image *im, uint64_t chunk, uint8_t *to, size_t *bytes, bool *all_zero,
                      struct error *err);

@@ -1,9 +1,9 @@
 /*
  * volume: paths joined into volumes, and the times to which they can be restored.
  *
- * A volume is every path with the same designator (VPD 83h), or one path alone when none is known. Its name is
- * "TARGET/LUN" of the path that was seen first; its id is the designator, or "path-<16 hex digits>". Either,
- * any path's "TARGET/LUN", or an unambiguous part of one of them finds it.
+ * A volume is every path with the same designator (VPD 83h), or one path alone when none is known.
+ * Its name is "TARGET/LUN" of the path that was seen first; its id is the designator, or "path-<16
+ * hex digits>". Either, any path's "TARGET/LUN", or an unambiguous part of one of them finds it.
  */
 #ifndef SANREWIND_RECOVERYD_VOLUME_H
 #define SANREWIND_RECOVERYD_VOLUME_H
@@ -19,9 +19,10 @@ struct volume {
     uint32_t block_bytes;
     struct path_entry *paths;
     size_t path_count;
-    uint64_t first_ns;     /* first time that can be restored; 0: none */
-    uint64_t watermark_ns; /* last time that can be restored: least frontier of its streams; 0: none */
-    uint64_t latest_ns;    /* time mark of the newest update */
+    uint64_t first_ns; /* first time that can be restored; 0: none */
+    uint64_t
+        watermark_ns;   /* last time that can be restored: least frontier of its streams; 0: none */
+    uint64_t latest_ns; /* time mark of the newest update */
 };
 
 struct volume_list {

@@ -1,0 +1,114 @@
+/* An image opened for reading: its facts, its gaps, its bytes. */
+#include "recoveryd/control/commands.h"
+
+enum { GAPS_AT_ONCE = 20000 };
+
+static json_t *reached_fact(const struct snapshot *s, const struct stamp *stamp) {
+    if (stamp->time_ns == 0)
+        return json_null();
+    json_t *reached = json_object();
+    fact_put_time(reached, "time", stamp->time_ns);
+    json_object_set_new(reached, "monitor", fact_monitor_name(s, stamp->monitor));
+    json_object_set_new(reached, "stream", fact_number(stamp->stream));
+    json_object_set_new(reached, "order", fact_number(stamp->order));
+    return reached;
+}
+
+static json_t *image_fact(const struct snapshot *s, const struct lease *lease) {
+    const struct image_info *info = image_info(lease->image);
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:o}", "image", fact_number(lease->id),
+                     "volume", fact_text(lease->volume.name), "id", fact_text(lease->volume.id),
+                     "size_bytes", fact_number(info->size_bytes), "time_ns",
+                     fact_number(info->time_ns), "reached", reached_fact(s, &info->reached),
+                     "updates", fact_number(info->updates), "exact", lease->gap_count == 0, "gaps",
+                     fact_number(lease->gap_count));
+}
+
+int command_image_open(struct control *c, const json_t *request, json_t **result,
+                       struct buffer *data, struct error *err) {
+    AUTO_SNAPSHOT s = {0};
+    const char *volume;
+    uint64_t time_ns;
+    uint64_t size_bytes;
+    struct lease *lease;
+    (void)data;
+    int code = argument_string(request, "volume", &volume, err);
+    if (code == 0)
+        code = argument_number(request, "time_ns", 0, &time_ns, err);
+    if (code == 0)
+        code = argument_number(request, "size_bytes", 0, &size_bytes, err);
+    if (code == 0)
+        code = snapshot_open(&s, c->store, err);
+    if (code == 0)
+        code = leases_open(c->leases, volume, time_ns, size_bytes, &lease, err);
+    if (code < 0)
+        return code;
+    *result = image_fact(&s, lease);
+    leases_drop(c->leases, lease);
+    return 0;
+}
+
+int command_image_chunk(struct control *c, const json_t *request, json_t **result,
+                        struct buffer *data, struct error *err) {
+    uint64_t image;
+    uint64_t chunk;
+    size_t bytes = 0;
+    bool all_zero = false;
+    int code = argument_number(request, "image", 0, &image, err);
+    if (code == 0)
+        code = argument_number(request, "chunk", 0, &chunk, err);
+    if (code < 0)
+        return code;
+    if (data == NULL || !buffer_reserve(data, INDEX_CHUNK_BYTES))
+        return error_set(err, ERR_NOMEM, "out of memory");
+    code = control_chunk(c, image, chunk, data->data + data->length, &bytes, &all_zero, err);
+    if (code < 0)
+        return code;
+    if (!all_zero)
+        data->length += bytes;
+    *result = json_pack("{s:o,s:b}", "bytes", fact_number(bytes), "zero", all_zero);
+    return 0;
+}
+
+static json_t *gap_fact(const struct image_gap *gap) {
+    json_t *fact = json_pack("{s:o,s:o,s:s}", "offset_bytes", fact_number(gap->offset_bytes),
+                             "length_bytes", fact_number(gap->length_bytes), "reason",
+                             gap->reason == 0 ? "never seen, and no baseline"
+                                              : record_gap_reason(gap->reason));
+    fact_put_time(fact, "since", gap->since_ns);
+    return fact;
+}
+
+/* From gap number `from` on, as many as fit into one answer; {"gaps": [...], "total": N}. */
+int command_image_gaps(struct control *c, const json_t *request, json_t **result,
+                       struct buffer *data, struct error *err) {
+    uint64_t image;
+    uint64_t from;
+    struct lease *lease;
+    (void)data;
+    int code = argument_number(request, "image", 0, &image, err);
+    if (code == 0)
+        code = argument_number(request, "from", 0, &from, err);
+    if (code == 0)
+        code = leases_hold(c->leases, image, &lease, err);
+    if (code < 0)
+        return code;
+    json_t *gaps = json_array();
+    for (size_t i = from; i < lease->gap_count && i - from < GAPS_AT_ONCE; i++)
+        json_array_append_new(gaps, gap_fact(&lease->gaps[i]));
+    *result = json_pack("{s:o,s:o}", "gaps", gaps, "total", fact_number(lease->gap_count));
+    leases_drop(c->leases, lease);
+    return 0;
+}
+
+int command_image_close(struct control *c, const json_t *request, json_t **result,
+                        struct buffer *data, struct error *err) {
+    uint64_t image;
+    (void)data;
+    int code = argument_number(request, "image", 0, &image, err);
+    if (code < 0)
+        return code;
+    leases_close(c->leases, image);
+    *result = json_object();
+    return 0;
+}

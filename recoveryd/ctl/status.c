@@ -1,0 +1,36 @@
+#include "recoveryd/ctl/ctl.h"
+#include "recoveryd/ctl/show.h"
+
+static const struct option_set options = {
+    .program = "recoveryctl status",
+    .usage = "recoveryctl status [--json]",
+    .summary = "The store, its monitors and its volumes at a glance.",
+};
+
+static void print(const json_t *status) {
+    char bytes[CTL_TEXT_BYTES];
+    size_t i;
+    const json_t *item;
+    printf("store %s\n", ctl_string(status, "store"));
+    printf("  segments  %s\n", ctl_bytes_text(ctl_number(status, "stored_bytes"), bytes));
+    printf("  now       %s\n", ctl_string(status, "now"));
+    if (json_array_size(json_object_get(status, "monitors")) == 0)
+        printf("\nno monitor has sent anything yet\n");
+    json_array_foreach(json_object_get(status, "monitors"), i, item) {
+        putchar('\n');
+        show_monitor(item);
+    }
+    json_array_foreach(json_object_get(status, "volumes"), i, item) {
+        putchar('\n');
+        show_volume(item);
+    }
+}
+
+int ctl_status(struct ctl *ctl, int argc, char **argv, struct error *err) {
+    bool json = false;
+    int code = ctl_parse_simple(&options, argc, argv, &json, NULL, err);
+    if (code != OPTIONS_DONE)
+        return code < 0 ? code : 0;
+    AUTO_JSON request = json_pack("{s:s}", "command", "status");
+    return ctl_ask(ctl, request, json, print, err);
+}

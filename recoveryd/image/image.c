@@ -1,0 +1,163 @@
+#include "recoveryd/image/image.h"
+
+#include "proto/when.h"
+#include "recoveryd/image/image_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int check_window(const struct volume *v, uint64_t time_ns, struct error *err) {
+    char first[WHEN_TEXT_BYTES];
+    char last[WHEN_TEXT_BYTES];
+    if (v->first_ns == 0 || v->watermark_ns < v->first_ns)
+        return error_set(err, ERR_INEXACT,
+                         "%s cannot be restored to any time yet: wait until its monitors have "
+                         "sent what they saw",
+                         v->name);
+    when_print_utc(v->first_ns, first);
+    when_print_utc(v->watermark_ns, last);
+    if (time_ns > v->watermark_ns)
+        return error_set(err, ERR_INEXACT,
+                         "%s is complete up to %s only: use --at %s, or --latest-safe", v->name,
+                         last, last);
+    if (time_ns < v->first_ns)
+        return error_set(err, ERR_INEXACT, "what is known of %s begins at %s: use --at %s or later",
+                         v->name, first, first);
+    if (v->size_bytes == 0)
+        return error_set(err, ERR_INEXACT, "the size of %s is not known: give it with --size BYTES",
+                         v->name);
+    if (v->size_bytes > INT64_MAX)
+        return error_set(err, ERR_USAGE, "%s cannot be as large as that", v->name);
+    return 0;
+}
+
+struct floor_scan {
+    struct image *im;
+    size_t capacity;
+    bool failed;
+};
+
+/* Down to the path's newest baseline: nothing older can be seen. */
+static bool take_floor(void *context, const struct floor *floor) {
+    struct floor_scan *scan = context;
+    struct image *im = scan->im;
+    if (im->floor_count == scan->capacity) {
+        size_t capacity = scan->capacity > 0 ? scan->capacity * 2 : 8;
+        struct image_floor *floors = realloc(im->floors, capacity * sizeof *floors);
+        scan->failed = floors == NULL;
+        if (scan->failed)
+            return false;
+        im->floors = floors;
+        scan->capacity = capacity;
+    }
+    im->floors[im->floor_count++] =
+        (struct image_floor){floor->stamp, floor->base_path, floor->reason, floor->kind};
+    return floor->kind != FLOOR_ZERO;
+}
+
+/* Newest first; of one stamp the gap first, so that it is not hidden. */
+static int compare_floors(const void *left, const void *right) {
+    const struct image_floor *a = left;
+    const struct image_floor *b = right;
+    int order = stamp_compare(&b->stamp, &a->stamp);
+    return order != 0 ? order : (int)b->kind - (int)a->kind;
+}
+
+static int read_floors(struct image *im, struct error *err) {
+    struct floor_scan scan = {.im = im};
+    for (size_t i = 0; i < im->path_count; i++) {
+        int code =
+            index_each_floor(im->reader, im->paths[i], im->info.time_ns, take_floor, &scan, err);
+        if (code != 0)
+            return code;
+    }
+    if (scan.failed)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    if (im->floor_count > 1)
+        qsort(im->floors, im->floor_count, sizeof *im->floors, compare_floors);
+    for (size_t i = 0; i < im->floor_count; i++) {
+        if (im->floors[i].kind == FLOOR_ZERO)
+            im->floor_count = i + 1;
+    }
+    return 0;
+}
+
+const struct image_floor *image_baseline(const struct image *im) {
+    const struct image_floor *last = im->floor_count > 0 ? &im->floors[im->floor_count - 1] : NULL;
+    return last != NULL && last->kind == FLOOR_ZERO ? last : NULL;
+}
+
+static int read_reached(struct image *im, struct error *err) {
+    for (size_t i = 0; i < im->path_count; i++) {
+        struct stamp newest;
+        uint64_t count = 0;
+        int code = index_newest_update(im->reader, im->paths[i], im->info.time_ns, &newest, err);
+        if (code == 0 && stamp_compare(&newest, &im->info.reached) > 0)
+            im->info.reached = newest;
+        if (code == ERR_NOT_FOUND)
+            continue;
+        if (code == 0)
+            code = index_count_updates(im->reader, im->paths[i], im->info.time_ns, &count, err);
+        if (code != 0)
+            return code;
+        im->info.updates += count;
+    }
+    return 0;
+}
+
+static int open_view(struct image *im, struct error *err) {
+    int code = index_read(im->store->index, &im->reader, err);
+    if (code == 0)
+        code = read_floors(im, err);
+    if (code == 0)
+        code = read_reached(im, err);
+    if (code == 0)
+        code = piece_walk_create(im->reader, im->paths, im->path_count, &im->walk, err);
+    const struct image_floor *baseline = image_baseline(im);
+    if (code == 0 && baseline != NULL && baseline->base_path != 0)
+        code = piece_walk_create(im->reader, &baseline->base_path, 1, &im->base, err);
+    return code;
+}
+
+int image_open(struct store *s, const struct volume *v, uint64_t time_ns, struct image **out,
+               struct error *err) {
+    int code = check_window(v, time_ns, err);
+    if (code != 0)
+        return code;
+    AUTO(image) im = calloc(1, sizeof *im);
+    if (im == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    pthread_mutex_init(&im->lock, NULL);
+    im->store = s;
+    im->info.time_ns = time_ns;
+    im->info.size_bytes = v->size_bytes;
+    im->paths = calloc(v->path_count > 0 ? v->path_count : 1, sizeof *im->paths);
+    if (im->paths == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < v->path_count; i++)
+        im->paths[im->path_count++] = v->paths[i].path;
+    code = open_view(im, err);
+    if (code == 0)
+        *out = take_pointer(&im);
+    return code;
+}
+
+void image_close(struct image *im) {
+    if (im == NULL)
+        return;
+    piece_walk_destroy(im->base);
+    piece_walk_destroy(im->walk);
+    index_reader_close(im->reader);
+    pthread_mutex_destroy(&im->lock);
+    free(im->floors);
+    free(im->paths);
+    free(im);
+}
+
+const struct image_info *image_info(const struct image *im) {
+    return &im->info;
+}
+
+uint64_t image_chunk_count(const struct image *im) {
+    return (im->info.size_bytes + INDEX_CHUNK_BYTES - 1) / INDEX_CHUNK_BYTES;
+}

@@ -1,0 +1,43 @@
+/*
+ * image_internal: what the files of an image share.
+ */
+#ifndef SANREWIND_RECOVERYD_IMAGE_INTERNAL_H
+#define SANREWIND_RECOVERYD_IMAGE_INTERNAL_H
+
+#include "recoveryd/image/image.h"
+#include "recoveryd/image/overlay.h"
+#include "recoveryd/index/piece_walk.h"
+
+#include <pthread.h>
+
+/* What is under the pieces, newest first. The list ends at the newest baseline, if there is one. */
+struct image_floor {
+    struct stamp stamp;
+    uint64_t base_path; /* FLOOR_ZERO */
+    uint16_t reason;    /* FLOOR_GAP */
+    uint8_t kind;       /* enum floor_kind */
+};
+
+struct image {
+    struct store *store;
+    struct image_info info;
+    uint64_t *paths;
+    size_t path_count;
+    struct image_floor *floors;
+    size_t floor_count;
+    pthread_mutex_t lock; /* guards all below: a reader is one thread's at a time */
+    struct index_reader *reader;
+    struct piece_walk *walk; /* of the volume's paths */
+    struct piece_walk *base; /* of the baseline's pseudo-path; NULL: none */
+};
+
+/* The baseline under everything; NULL: none. */
+const struct image_floor *image_baseline(const struct image *im);
+
+/* Where chunk number `chunk` ends, which the size of the image may cut short. */
+static inline uint64_t image_chunk_end(const struct image *im, uint64_t chunk) {
+    uint64_t left = im->info.size_bytes - chunk * INDEX_CHUNK_BYTES;
+    return chunk * INDEX_CHUNK_BYTES + (left < INDEX_CHUNK_BYTES ? left : INDEX_CHUNK_BYTES);
+}
+
+#endif

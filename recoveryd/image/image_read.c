@@ -1,0 +1,121 @@
+#include "common/crc32c.h"
+#include "recoveryd/image/image_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool has_payload(const struct image_run *run) {
+    return run->kind == RUN_DATA || run->kind == RUN_PATTERN;
+}
+
+static bool same_payload(const struct image_run *a, const struct image_run *b) {
+    return a->extent.segment == b->extent.segment && a->extent.offset == b->extent.offset &&
+           a->extent.bytes == b->extent.bytes;
+}
+
+/* Where they lie in the segments, so that reads go forwards and a payload is read once. */
+static int compare_extents(const void *left, const void *right) {
+    const struct image_run *a = *(const struct image_run *const *)left;
+    const struct image_run *b = *(const struct image_run *const *)right;
+    if (a->extent.segment != b->extent.segment)
+        return a->extent.segment < b->extent.segment ? -1 : 1;
+    if (a->extent.offset != b->extent.offset)
+        return a->extent.offset < b->extent.offset ? -1 : 1;
+    return a->offset_bytes < b->offset_bytes ? -1 : a->offset_bytes > b->offset_bytes;
+}
+
+static int read_payload(struct image *im, const struct image_run *run, uint8_t *to,
+                        struct error *err) {
+    int code = segments_read(im->store->segments, &run->extent, 0, to, run->extent.bytes, err);
+    if (code != 0)
+        return code;
+    if (crc32c(0, to, run->extent.bytes) == run->payload_crc32c)
+        return 0;
+    return error_set(err, ERR_FORMAT,
+                     "the store has damaged bytes: %" PRIu64 " to %" PRIu64
+                     " of the volume do not match the checksum that came with them (segment "
+                     "%08" PRIx32 ", offset %" PRIu64 ")",
+                     run->offset_bytes, run->offset_bytes + run->length_bytes, run->extent.segment,
+                     run->extent.offset);
+}
+
+/* The part of its payload that a run shows; `to` is where the run belongs. */
+static void copy_run(const struct image_run *run, const uint8_t *payload, uint8_t *to) {
+    uint64_t skip = run->offset_bytes - run->whole_offset;
+    if (run->kind == RUN_DATA) {
+        memcpy(to, payload + skip, run->length_bytes);
+        return;
+    }
+    uint64_t period = run->extent.bytes;
+    uint64_t phase = skip % period;
+    for (uint64_t done = 0; done < run->length_bytes;) {
+        uint64_t part = period - phase;
+        if (part > run->length_bytes - done)
+            part = run->length_bytes - done;
+        memcpy(to + done, payload + phase, part);
+        done += part;
+        phase = 0;
+    }
+}
+
+/* A payload that one run shows whole needs no detour. */
+static bool is_whole(const struct image_run *run) {
+    return run->kind == RUN_DATA && run->offset_bytes == run->whole_offset &&
+           run->length_bytes == run->extent.bytes;
+}
+
+static int read_runs(struct image *im, struct image_run *const *runs, size_t count, uint8_t *to,
+                     uint64_t chunk_start, struct error *err) {
+    AUTO_FREE uint8_t *payload = NULL;
+    const struct image_run *loaded = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const struct image_run *run = runs[i];
+        uint8_t *place = to + (run->offset_bytes - chunk_start);
+        int code = 0;
+        if (is_whole(run)) {
+            code = read_payload(im, run, place, err);
+            if (code != 0)
+                return code;
+            continue;
+        }
+        if (payload == NULL && (payload = malloc(LIMIT_UPDATE_PAYLOAD_BYTES)) == NULL)
+            return error_set(err, ERR_NOMEM, "out of memory");
+        if (loaded == NULL || !same_payload(loaded, run))
+            code = read_payload(im, run, payload, err);
+        if (code != 0)
+            return code;
+        loaded = run;
+        copy_run(run, payload, place);
+    }
+    return 0;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t count) {
+    return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
+}
+
+int image_chunk_read(struct image *im, uint64_t chunk, uint8_t *to, size_t *bytes, bool *all_zero,
+                     struct error *err) {
+    AUTO_FREE struct image_run *runs = NULL;
+    size_t count = 0;
+    int code = image_chunk_map(im, chunk, &runs, &count, err);
+    if (code != 0)
+        return code;
+    uint64_t start = chunk * INDEX_CHUNK_BYTES;
+    *bytes = (size_t)(image_chunk_end(im, chunk) - start);
+    AUTO_FREE struct image_run **stored = calloc(count > 0 ? count : 1, sizeof(struct image_run *));
+    if (stored == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    size_t stored_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (has_payload(&runs[i]))
+            stored[stored_count++] = &runs[i];
+        else
+            memset(to + (runs[i].offset_bytes - start), 0, runs[i].length_bytes);
+    }
+    qsort(stored, stored_count, sizeof(struct image_run *), compare_extents);
+    code = read_runs(im, stored, stored_count, to, start, err);
+    *all_zero = code == 0 && is_zero(to, *bytes);
+    return code;
+}

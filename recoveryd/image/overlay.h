@@ -1,0 +1,44 @@
+/*
+ * overlay: a range being covered from the newest change down to the oldest. Internal to the image.
+ *
+ * What is not covered yet is a list of holes. Content fills the holes that it meets and hides
+ * nothing that is newer; a gap taints the holes that it meets, so that older content is known not
+ * to be exact. Of several gaps above a content the oldest is kept: since then the content is in
+ * doubt.
+ */
+#ifndef SANREWIND_RECOVERYD_OVERLAY_H
+#define SANREWIND_RECOVERYD_OVERLAY_H
+
+#include "recoveryd/image/image.h"
+
+struct overlay {
+    struct overlay_hole {
+        uint64_t start;
+        uint64_t end;
+        bool tainted;
+        uint16_t reason;
+        struct stamp since;
+    } * holes; /* ascending, disjoint */
+    size_t hole_count;
+    size_t hole_capacity;
+    struct image_run *runs; /* as they were found */
+    size_t run_count;
+    size_t run_capacity;
+    bool failed; /* out of memory */
+};
+
+/* One hole from start to end. */
+void overlay_init(struct overlay *o, uint64_t start, uint64_t end);
+void overlay_release(struct overlay *o);
+/* Nothing older can be seen any more. */
+bool overlay_covered(const struct overlay *o);
+
+void overlay_taint(struct overlay *o, uint64_t start, uint64_t end, uint16_t reason,
+                   const struct stamp *since);
+/* `content` gives the run all but its range and what is in doubt about it. */
+void overlay_fill(struct overlay *o, uint64_t start, uint64_t end, const struct image_run *content);
+
+/* The runs, ascending and merged, and no longer the overlay's. false: out of memory. */
+bool overlay_finish(struct overlay *o, struct image_run **runs, size_t *count);
+
+#endif
