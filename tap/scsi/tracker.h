@@ -1,19 +1,22 @@
 /*
- * tracker: SCSI exchanges from command to status, the same for every transport (SAM-6, SBC-4, SPC-6).
+ * tracker: SCSI exchanges from command to status, the same for every transport (SAM-6, SBC-4,
+ * SPC-6).
  *
  * A transport (iscsi/ today, fc/ and nvme/ later) opens a nexus for each session with a target and
- * feeds it commands, data at offsets and statuses; it keeps its own table from tag (ITT, OX_ID) to exchange. The
- * tracker decides what a command changed, collects its data within bounded memory, learns sizes and
- * identities from INQUIRY and READ CAPACITY data, and tells the sink: update, gap, or path.
+ * feeds it commands, data at offsets and statuses; it keeps its own table from tag (ITT, OX_ID) to
+ * exchange. The tracker decides what a command changed, collects its data within bounded memory,
+ * learns sizes and identities from INQUIRY and READ CAPACITY data, and tells the sink: update, gap,
+ * or path.
  *
  * What becomes of a command that may change media:
- *   GOOD or CONDITION MET, all data there    → update
- *   GOOD, data missing (a hole, a digest)    → gap over what is missing
- *   refused before any change (see sense.h)  → nothing
- *   an error after data moved, an abort, a lost nexus → gap over what the device had received
- *   not understood                           → gap over its range, or over the volume
- *   overlapped another while both were open  → update, then a gap over the overlap, unless both wrote the
- *                                              same bytes to the same range
+ *  - GOOD or CONDITION MET, all data there: an update.
+ *  - GOOD, data missing (a hole, a digest): updates of what is there, a gap over what is missing.
+ *  - Refused before any change (see sense.h): nothing.
+ *  - An error after data moved, an abort, a lost nexus: a gap over what the device had received.
+ *  - Not understood: a gap over its range, or over the volume.
+ *  - Another one that touched the same blocks ended while it was open: an update, then a gap over
+ *    what both touched, unless both wrote the same bytes to the same range, or task attributes put
+ *    them in order.
  *
  * Not thread-safe: one object per capture worker.
  */
@@ -27,9 +30,14 @@ struct tracker;
 struct nexus;    /* one session of an initiator with a target, all its LUNs */
 struct exchange; /* one command in flight */
 
+/*
+ * Full: the oldest exchange is given up with a gap over its range; the data of the oldest write is
+ * dropped, and its range becomes a gap when it ends; a new path is not followed, and writes on it
+ * put every other path in doubt (it may lead to the same volume). All with GAP_OVERFLOW.
+ */
 struct tracker_limits {
-    size_t open_exchanges; /* per tracker; the oldest is given up with a gap (GAP_OVERFLOW) */
-    size_t payload_bytes;  /* data of open commands, all together; likewise */
+    size_t open_exchanges; /* per tracker */
+    size_t payload_bytes;  /* data of open commands, all together */
     size_t paths;
 };
 
@@ -40,46 +48,67 @@ struct tracker_counters {
     uint64_t commands;
     uint64_t updates;
     uint64_t update_bytes;
-    uint64_t failed;           /* media-changing commands that did not end in GOOD */
+    uint64_t failed; /* media-changing commands that did not end in GOOD */
     uint64_t gaps;
     uint64_t unknown_commands; /* data-out and not understood */
     uint64_t abandoned;        /* exchanges without a status */
     uint64_t overlaps;
+    uint64_t given_up; /* exchanges, data or paths dropped because a limit was reached */
 };
 
 /* The sink is borrowed and must outlive the tracker. NULL: out of memory. */
 struct tracker *tracker_create(struct sink *sink, const struct tracker_limits *limits);
-void tracker_destroy(struct tracker *t); /* abandons nothing: end the nexuses first */
+void tracker_destroy(struct tracker *t); /* abandons nothing: close the nexuses first */
 const struct tracker_counters *tracker_counters(const struct tracker *t);
 
 /* Strings are copied. `protocol` is enum path_protocol. NULL: out of memory. */
 struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
                                  const char *target);
-/* Gives up every open exchange of it: gaps with `reason` and `text` where the device may have data. */
+/* Gives up every open exchange: gaps with `reason` and `text` where the device may have data. */
 void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
-/* Commands or data of this session may have been missed: a gap over every LUN that was seen in it. */
+
+/*
+ * Commands or data of this session may have been missed, and may go on being missed: a gap over
+ * every logical unit of its target, those that appear later included. Call it again for as long as
+ * the session moves data that cannot be read: where nothing changed since, it says nothing again.
+ */
 void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
+/* The same when it is not even known which target it is: every path of this tracker. */
+void tracker_gap(struct tracker *t, uint16_t reason, const char *text, uint64_t time_ns);
 
 /* What a transport knows when a command arrives. */
 struct tracker_command {
-    uint64_t lun;        /* the 8-byte field, big-endian */
-    const uint8_t *cdb;  /* whole, with additional CDB bytes behind; borrowed */
+    uint64_t lun;       /* the 8-byte field, big-endian */
+    const uint8_t *cdb; /* whole, with additional CDB bytes behind; borrowed */
     size_t cdb_bytes;
     uint32_t data_out_bytes; /* expected data transfer length towards the device; 0 none */
     uint32_t data_in_bytes;
-    uint8_t attribute;   /* task attribute: 0 untagged, 1 simple, 2 ordered, 3 head of queue, 4 ACA */
+    /*
+     * Task attribute: 0 untagged, 1 simple, 2 ordered, 3 head of queue, 4 ACA. 0 also when the
+     * order of arrival here is not that of the device (several connections, immediate delivery).
+     */
+    uint8_t attribute;
     uint64_t time_ns;
+    /*
+     * Where the transport keeps the returned exchange, valid as long as the exchange: set to NULL
+     * when the tracker gives it up by itself.
+     */
+    struct exchange **holder;
 };
 
-/* NULL: nothing in it matters here (or a limit was reached and a gap said so): ignore its data. */
+/* Stored in *holder, too. NULL: nothing in it matters here: ignore its data and status. */
 struct exchange *tracker_command(struct nexus *n, const struct tracker_command *command);
 
 /* Data towards the device. Out of bounds is cut. Data that comes twice overwrites. */
 void tracker_data_out(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
+/* Data for the device passed there without being seen: it may have it, we do not. */
+void tracker_data_out_lost(struct exchange *x, uint64_t offset, uint64_t bytes);
 /* Those bytes turned out to be untrue (a broken digest): forget them until they come again. */
 void tracker_data_out_revoke(struct exchange *x, uint64_t offset, uint64_t bytes);
 /* Data from the device: kept only for commands whose answer the tracker reads. */
 void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
+/* The data from the device turned out to be untrue: nothing is learned from it. */
+void tracker_data_in_revoke(struct exchange *x);
 /* Whether tracker_data_in() wants anything: lets a transport skip the bytes of READs. */
 bool tracker_wants_data_in(const struct exchange *x);
 
@@ -92,9 +121,9 @@ struct tracker_status {
     uint64_t time_ns;
 };
 
-/* Ends the exchange: it is freed. */
+/* Ends the exchange: it is freed, and its holder set to NULL. */
 void tracker_status(struct exchange *x, const struct tracker_status *status);
-/* Ends it without a status: an abort, a reset, a hole that swallowed the status. It is freed. */
+/* Ends it without a status: an abort, a reset, a hole that swallowed the status. Freed likewise. */
 void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 
 DEFINE_AUTO(tracker, tracker_destroy)

@@ -1,0 +1,250 @@
+#include "tap/scsi/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { SMALLEST_BLOCK = 512, LARGEST_BLOCK = 65536 };
+
+/* The data of one block, if `bytes` can be that of `blocks`. */
+static uint32_t guess_block(uint64_t bytes, uint64_t blocks) {
+    if (blocks == 0 || bytes % blocks != 0)
+        return 0;
+    uint64_t block = bytes / blocks;
+    bool power_of_two = (block & (block - 1)) == 0;
+    return power_of_two && block >= SMALLEST_BLOCK && block <= LARGEST_BLOCK ? (uint32_t)block : 0;
+}
+
+uint32_t change_block_bytes(const struct exchange *x) {
+    if (x->path->sink.block_bytes > 0)
+        return x->path->sink.block_bytes;
+    switch (x->command.kind) {
+    case COMMAND_WRITE:
+        return guess_block(x->data_out_bytes, x->command.blocks);
+    case COMMAND_COMPARE_WRITE:
+        return guess_block(x->data_out_bytes, 2 * x->command.blocks);
+    case COMMAND_WRITE_SAME:
+        return x->command.no_data ? 0 : guess_block(x->data_out_bytes, 1);
+    default:
+        return 0;
+    }
+}
+
+bool change_range_fits(uint64_t lba, uint64_t blocks, uint32_t block_bytes) {
+    uint64_t most = INT64_MAX / block_bytes;
+    return blocks <= most && lba <= most - blocks;
+}
+
+static struct gap_cause cause_of(const struct ending *e, uint16_t reason, const char *text) {
+    return (struct gap_cause){.reason = reason,
+                              .text = text,
+                              .time_ns = e->time_ns,
+                              .issued_ns = e->x->issued_ns,
+                              .initiator = e->x->nexus->initiator};
+}
+
+void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_t end,
+                const char *format, ...) {
+    char text[TEXT_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    struct path *path = e->x->path;
+    uint32_t block_bytes = change_block_bytes(e->x);
+    struct gap_cause cause = cause_of(e, reason, text);
+    if (block_bytes == 0)
+        gap_volume(e->t, path, &cause);
+    else
+        gap_blocks(e->t, path, first, end, block_bytes, &cause);
+    rival_note(path->unit, e->x, first, end, false);
+}
+
+void change_volume_gap(const struct ending *e, uint16_t reason, const char *format, ...) {
+    char text[TEXT_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    struct gap_cause cause = cause_of(e, reason, text);
+    gap_volume(e->t, e->x->path, &cause);
+    rival_note(e->x->path->unit, e->x, 0, UINT64_MAX, false);
+}
+
+static struct sink_update update_of(const struct ending *e, enum update_op op) {
+    const struct exchange *x = e->x;
+    return (struct sink_update){.path = &x->path->sink,
+                                .time_ns = e->time_ns,
+                                .issued_ns = x->issued_ns,
+                                .lba = x->command.lba,
+                                .blocks = x->command.blocks,
+                                .block_bytes = change_block_bytes(x),
+                                .op = op,
+                                .opcode = x->command.opcode,
+                                .status = e->status,
+                                .fua = x->command.fua,
+                                .initiator = x->nexus->initiator};
+}
+
+static void clash_found(void *context, uint64_t first, uint64_t end) {
+    const struct ending *e = context;
+    uint32_t block_bytes = change_block_bytes(e->x);
+    char text[TEXT_BYTES];
+    snprintf(text, sizeof text, "%s overlaps another write that was in flight at the same time",
+             e->name);
+    struct gap_cause cause = cause_of(e, GAP_OVERLAP, text);
+    e->t->counters.overlaps++;
+    gap_blocks(e->t, e->x->path, first, end, block_bytes, &cause);
+}
+
+void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint64_t blocks,
+                   const struct payload *data) {
+    struct exchange *x = e->x;
+    struct sink_update update = update_of(e, op);
+    update.lba = lba;
+    update.blocks = blocks;
+    update.data = data;
+    update.applied = true;
+    path_guess_block(x->path, update.block_bytes);
+    path_announce(e->t, x->path, e->time_ns);
+    e->t->counters.updates++;
+    e->t->counters.update_bytes += blocks * update.block_bytes;
+    x->path->unit->changes++;
+    e->t->sink->update(e->t->sink, &update);
+    rival_note(x->path->unit, x, lba, lba + blocks, true);
+    struct ending copy = *e;
+    rival_clashes(x, lba, lba + blocks, &copy, clash_found);
+}
+
+/* It changed nothing, or not as it was asked to: for --decode only. */
+static void show(const struct ending *e) {
+    enum update_op op = UPDATE_WRITE;
+    enum command_kind kind = e->x->command.kind;
+    if (kind == COMMAND_MODE_SELECT || kind == COMMAND_ATA || kind == COMMAND_UNKNOWN)
+        return;
+    if (kind == COMMAND_WRITE_SAME)
+        op = e->x->command.no_data ? UPDATE_ZERO : UPDATE_PATTERN;
+    else if (kind == COMMAND_UNMAP)
+        op = UPDATE_ZERO;
+    struct sink_update update = update_of(e, op);
+    update.data = e->x->payload;
+    e->t->sink->update(e->t->sink, &update);
+}
+
+/* A stable point (SBC-4 5.22). With IMMED, GOOD comes before it is one. */
+static void flushed(const struct ending *e) {
+    const struct command *command = &e->x->command;
+    struct path *path = e->x->path;
+    uint32_t block_bytes = path->sink.block_bytes;
+    struct sink_update update = update_of(e, UPDATE_FLUSH);
+    if (command->immediate || path->kind == PATH_KIND_OTHER)
+        return;
+    if (command->lba > 0 || command->blocks > 0) {
+        uint64_t size_blocks = block_bytes > 0 ? path->sink.size_bytes / block_bytes : 0;
+        if (command->lba >= size_blocks)
+            return;
+        if (command->blocks == 0)
+            update.blocks = size_blocks - command->lba;
+        if (!change_range_fits(update.lba, update.blocks, block_bytes))
+            return;
+    }
+    update.applied = true;
+    path_announce(e->t, path, e->time_ns);
+    e->t->sink->update(e->t->sink, &update);
+}
+
+static void done(const struct ending *e) {
+    switch (e->x->command.kind) {
+    case COMMAND_HARMLESS:
+        break;
+    case COMMAND_INQUIRY:
+    case COMMAND_CAPACITY:
+        path_learn(e->x, e->time_ns);
+        break;
+    case COMMAND_FLUSH:
+        flushed(e);
+        break;
+    case COMMAND_WRITE:
+    case COMMAND_COMPARE_WRITE:
+        if (e->x->command.blocks > 0)
+            apply_write(e);
+        else
+            show(e);
+        break;
+    case COMMAND_WRITE_SAME:
+        apply_write_same(e);
+        break;
+    case COMMAND_UNMAP:
+        apply_unmap(e);
+        break;
+    case COMMAND_EXTENDED_COPY:
+    case COMMAND_WRITE_TOKEN:
+        region_gap(e, GAP_UNKNOWN_CONTENT, "wrote content that is not on the wire");
+        break;
+    default:
+        region_gap(e, GAP_UNKNOWN_COMMAND, "may have changed the volume in a way not understood");
+    }
+}
+
+static struct ending ending_of(struct exchange *x, uint64_t time_ns) {
+    struct ending e = {.x = x, .t = x->nexus->tracker, .time_ns = time_ns};
+    command_text(&x->command, e.name, sizeof e.name);
+    return e;
+}
+
+/* An UNMAP may do some of its ranges before it finds fault with the next (Linux LIO does). */
+static bool unmap_may_be_half_done(const struct exchange *x, const struct sense *sense) {
+    size_t bytes = 0;
+    struct range_list list;
+    if (x->command.kind != COMMAND_UNMAP || sense == NULL || sense->key != SENSE_ILLEGAL_REQUEST ||
+        (sense->asc != 0x21 && sense->asc != 0x26))
+        return false;
+    AUTO_FREE uint8_t *data = exchange_parameters(x, &bytes);
+    return data == NULL || !unmap_list_parse(data, bytes, &list) || list.count > 1;
+}
+
+static void failed(struct ending *e, const struct sense *sense, enum sense_verdict verdict) {
+    char status[64];
+    char text[TEXT_BYTES];
+    e->t->counters.failed++;
+    show(e);
+    if (verdict == VERDICT_REFUSED && !unmap_may_be_half_done(e->x, sense))
+        return;
+    sense_text(e->status, sense, status, sizeof status);
+    if (sense != NULL && sense->deferred) {
+        change_volume_gap(e, GAP_FAILED_WRITE,
+                          "%s: the device reports that an earlier write failed later", status);
+        return;
+    }
+    snprintf(text, sizeof text, "ended with %s after data had moved", status);
+    region_gap(e, GAP_FAILED_WRITE, text);
+}
+
+void change_ended(struct exchange *x, const struct tracker_status *status) {
+    struct ending e = ending_of(x, status->time_ns);
+    e.status = status->status;
+    e.residual_bytes = status->residual_underflow;
+    struct sense parsed;
+    const struct sense *sense = NULL;
+    if (status->sense != NULL && sense_parse(status->sense, status->sense_bytes, &parsed))
+        sense = &parsed;
+    enum sense_verdict verdict = VERDICT_DOUBT;
+    if (status->delivered)
+        verdict = sense_verdict(status->status, sense, x->command.kind == COMMAND_COMPARE_WRITE);
+    if (verdict == VERDICT_DONE)
+        done(&e);
+    else if (command_changes_media(&x->command))
+        failed(&e, sense, verdict);
+}
+
+void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
+    struct ending e = ending_of(x, time_ns);
+    e.t->counters.abandoned++;
+    if (!command_changes_media(&x->command))
+        return;
+    /* It may or may not have been done, but its blocks hold the same either way. */
+    if (rival_agreed(x)) {
+        rival_note(x->path->unit, x, x->command.lba, x->command.lba + x->command.blocks, true);
+        return;
+    }
+    region_gap(&e, reason, text);
+}

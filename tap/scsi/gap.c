@@ -1,0 +1,98 @@
+#include "tap/scsi/internal.h"
+
+#include "common/clock.h"
+
+#include <stdio.h>
+
+/* How long a gap over a whole path is not repeated when nothing changed on it. Other monitors may
+ * have written to the same volume meanwhile. */
+#define REPEAT_NS NS_PER_SECOND
+
+static void emit(struct tracker *t, struct path *path, uint64_t offset, uint64_t length,
+                 const struct gap_cause *cause) {
+    path_announce(t, path, cause->time_ns);
+    t->counters.gaps++;
+    t->sink->gap(t->sink, &(struct sink_gap){.path = &path->sink,
+                                             .time_ns = cause->time_ns,
+                                             .issued_ns = cause->issued_ns,
+                                             .offset_bytes = offset,
+                                             .length_bytes = length,
+                                             .reason = cause->reason,
+                                             .text = cause->text,
+                                             .initiator = cause->initiator});
+}
+
+void gap_volume(struct tracker *t, struct path *path, const struct gap_cause *cause) {
+    emit(t, path, 0, GAP_TO_END, cause);
+    path->whole_gap = true;
+    path->whole_gap_changes = path->unit->changes;
+    path->whole_gap_ns = cause->time_ns;
+}
+
+void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
+                uint32_t block_bytes, const struct gap_cause *cause) {
+    if (first >= end)
+        return;
+    uint64_t most = block_bytes > 0 ? INT64_MAX / block_bytes : 0;
+    if (first >= most) {
+        gap_volume(t, path, cause); /* no device has such an address: believe nothing of it */
+        return;
+    }
+    uint64_t offset = first * block_bytes;
+    uint64_t length = end <= most ? (end - first) * block_bytes : GAP_TO_END;
+    emit(t, path, offset, length, cause);
+}
+
+/* Would it say something new? */
+static bool is_stale(const struct path *path, uint64_t time_ns) {
+    return !path->whole_gap || path->whole_gap_changes != path->unit->changes ||
+           time_ns >= path->whole_gap_ns + REPEAT_NS;
+}
+
+static void gap_target(struct tracker *t, struct target *target, const struct gap_cause *cause) {
+    struct path *path, *next;
+    HASH_ITER(hh, target->paths, path, next) {
+        /* An address where no disk is has no content; one that was only asked who it is may be one.
+         */
+        if (path->kind != PATH_KIND_OTHER && is_stale(path, cause->time_ns))
+            gap_volume(t, path, cause);
+    }
+}
+
+static void go_blind(struct blindness *blind, uint16_t reason, const char *text) {
+    if (blind->reason != 0)
+        return;
+    blind->reason = reason;
+    snprintf(blind->text, sizeof blind->text, "before this path was seen: %s", text);
+}
+
+void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns) {
+    struct gap_cause cause = {
+        .reason = reason, .text = text, .time_ns = time_ns, .initiator = n->initiator};
+    gap_target(n->tracker, n->target, &cause);
+    go_blind(&n->target->blind, reason, text);
+}
+
+void gap_everywhere(struct tracker *t, const struct gap_cause *cause) {
+    struct target *target, *next;
+    HASH_ITER(hh, t->targets, target, next) {
+        gap_target(t, target, cause);
+    }
+}
+
+void tracker_gap(struct tracker *t, uint16_t reason, const char *text, uint64_t time_ns) {
+    struct gap_cause cause = {.reason = reason, .text = text, .time_ns = time_ns};
+    gap_everywhere(t, &cause);
+    go_blind(&t->blind, reason, text);
+}
+
+void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns) {
+    const struct blindness *blind = &path->target->blind;
+    if (blind->reason == 0)
+        blind = &t->blind;
+    if (blind->reason == 0)
+        return;
+    gap_volume(
+        t, path,
+        &(struct gap_cause){.reason = blind->reason, .text = blind->text, .time_ns = time_ns});
+}

@@ -1,0 +1,237 @@
+/*
+ * internal: what the files of tap/scsi share, and nobody else includes.
+ *
+ * tracker.c is the door, exchange.c keeps commands in flight within their limits, path.c knows
+ * targets, paths and logical units; change.c judges a command that ended, apply.c makes updates of
+ * it, region.c finds what it may have touched when that is all that can be said; rival.c finds
+ * overlapping commands, gap.c says what is not known.
+ */
+#ifndef SANREWIND_TAP_SCSI_INTERNAL_H
+#define SANREWIND_TAP_SCSI_INTERNAL_H
+
+#include "common/rangeset.h"
+#include "tap/scsi/command.h"
+#include "tap/scsi/device.h"
+#include "tap/scsi/parameter.h"
+#include "tap/scsi/payload.h"
+#include "tap/scsi/sense.h"
+#include "tap/scsi/tracker.h"
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+enum { TEXT_BYTES = 320 };
+
+/* A command in flight that will, when it ends well, be an update of [first, end) of its unit. */
+struct open_change {
+    uint64_t first;
+    uint64_t end;
+    struct exchange *exchange;
+};
+
+/* A logical unit: all paths with one designator, or the one path of which none is known. */
+struct unit {
+    char designator[DEVICE_NAME_BYTES]; /* "" for that of a single path */
+    struct path *paths;
+    struct open_change *open;
+    size_t open_count;
+    size_t open_capacity;
+    uint64_t changes; /* updates so far: heals of gaps */
+    UT_hash_handle hh;
+};
+
+enum path_kind { PATH_KIND_UNKNOWN, PATH_KIND_DISK, PATH_KIND_OTHER };
+
+/* A logical unit as seen through a target. */
+struct path {
+    struct sink_path sink;
+    struct target *target;
+    struct unit *unit;
+    struct path *unit_prev, *unit_next;
+    enum path_kind kind;
+    bool announced;
+    bool dirty;         /* more is known than was announced */
+    bool ignores_same;  /* see struct standard_inquiry */
+    bool block_guessed; /* from the length of a write, no READ CAPACITY was seen */
+    enum unmapped_content unmapped_by_capacity;
+    enum unmapped_content unmapped_by_page;
+    /* The last gap over all of it: nothing changed since when unit->changes is still the same. */
+    bool whole_gap;
+    uint64_t whole_gap_changes;
+    uint64_t whole_gap_ns;
+    UT_hash_handle hh; /* in target->paths, by sink.lun */
+};
+
+/* Why what a target (or the whole tracker) is told can't be read since some time. */
+struct blindness {
+    uint16_t reason; /* 0: sees well */
+    char text[TEXT_BYTES];
+};
+
+struct target {
+    char name[256];
+    uint8_t protocol;
+    struct path *paths;
+    struct blindness blind;
+    UT_hash_handle hh; /* in tracker->targets, by name; protocols differ in the form of names */
+};
+
+struct nexus {
+    struct tracker *tracker;
+    struct target *target;
+    struct path *last_path; /* most commands go to the same one */
+    struct exchange *exchanges;
+    uint64_t commands;
+    char initiator[256];
+};
+
+/* Commands that ended while this one was open, and touched the same blocks: see rival.c. */
+struct rivals;
+
+struct exchange {
+    struct nexus *nexus;
+    struct path *path;
+    struct exchange **holder;
+    struct command command;
+    uint64_t number; /* of its nexus: the order in which commands came */
+    uint64_t issued_ns;
+    uint32_t data_out_bytes;
+    uint32_t data_in_bytes;
+    uint32_t skip_bytes; /* of data_out: COMPARE AND WRITE's first half isn't kept */
+    uint8_t attribute;
+    bool keeps_data;      /* its data-out is of interest */
+    bool revoked;         /* some data was taken back */
+    bool data_dropped;    /* for want of room */
+    bool data_lost;       /* some passed unseen */
+    uint64_t moved_start; /* data_out that went to the device, seen or not */
+    uint64_t moved_end;
+    struct payload *payload;
+    uint8_t *answer; /* data-in of the commands that are learned from */
+    size_t answer_bytes;
+    size_t open_index; /* in unit->open, or NOT_OPEN */
+    struct rivals *rivals;
+    struct exchange *prev, *next;                 /* tracker->oldest */
+    struct exchange *nexus_prev, *nexus_next;     /* nexus->exchanges */
+    struct exchange *holding_prev, *holding_next; /* tracker->holding */
+};
+
+#define NOT_OPEN SIZE_MAX
+
+struct tracker {
+    struct sink *sink;
+    struct tracker_limits limits;
+    struct tracker_counters counters;
+    struct payload_pool *pool;
+    struct target *targets;
+    struct unit *units; /* those with a designator */
+    struct blindness blind;
+    size_t path_count;
+    size_t exchange_count;
+    struct exchange *oldest;
+    struct exchange *holding; /* with data, oldest first */
+};
+
+/* path.c */
+struct target *target_of(struct tracker *t, uint8_t protocol, const char *name);
+void targets_free(struct tracker *t);
+/* Finds or makes it. NULL: the limit or the memory ended. */
+struct path *path_of(struct nexus *n, uint64_t lun);
+/* Tell the sink what is new; always before an update or a gap of the path. */
+void path_announce(struct tracker *t, struct path *path, uint64_t time_ns);
+/* Learn from the answer to an INQUIRY or READ CAPACITY that ended well. */
+void path_learn(struct exchange *x, uint64_t time_ns);
+void path_guess_block(struct path *path, uint32_t block_bytes);
+enum unmapped_content path_unmapped(const struct path *path);
+/* All paths of one designator; NULL when there is none. */
+struct unit *unit_named(struct tracker *t, const char *designator);
+
+/* exchange.c */
+struct exchange *exchange_create(struct nexus *n, struct path *path,
+                                 const struct tracker_command *command,
+                                 const struct command *parsed);
+/* Takes it out of every list and frees it; tells the holder. */
+void exchange_destroy(struct exchange *x);
+bool exchange_moved(const struct exchange *x);
+/* The device has, or may have, these bytes of data_out. */
+void exchange_mark_moved(struct exchange *x, uint64_t offset, uint64_t bytes);
+/* Keeps them; makes room for them by dropping the data of the oldest. */
+void exchange_store(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
+/* The payload when all of it has come, otherwise NULL. */
+const struct payload *exchange_complete(const struct exchange *x);
+/* The whole payload in one piece, for parameter lists; NULL when it is not complete. Caller frees.
+ */
+uint8_t *exchange_parameters(const struct exchange *x, size_t *bytes);
+
+/* A command that is ending, and how. */
+struct ending {
+    struct exchange *x;
+    struct tracker *t;
+    uint64_t time_ns;
+    uint8_t status;
+    uint32_t residual_bytes;
+    char name[64]; /* of the command, for texts */
+};
+
+/* change.c */
+/* It ended with a status. */
+void change_ended(struct exchange *x, const struct tracker_status *status);
+/* It ended without one. */
+void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
+/* The path's block length, or what the amount of data tells of it; 0 unknown. */
+uint32_t change_block_bytes(const struct exchange *x);
+/* Can blocks [lba, lba + blocks) exist? */
+bool change_range_fits(uint64_t lba, uint64_t blocks, uint32_t block_bytes);
+/* An update of the volume, and a gap over what others touched meanwhile. */
+void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint64_t blocks,
+                   const struct payload *data);
+/* Blocks [first, end) are not known any more; UINT64_MAX is the end of the volume. */
+void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_t end,
+                const char *format, ...) __attribute__((format(printf, 5, 6)));
+void change_volume_gap(const struct ending *e, uint16_t reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* apply.c: commands whose effect is known */
+void apply_write(const struct ending *e);
+void apply_write_same(const struct ending *e);
+void apply_unmap(const struct ending *e);
+
+/* region.c: where a command had, or may have had, an effect that is not known */
+void region_gap(const struct ending *e, uint16_t reason, const char *text);
+
+/* rival.c */
+void rival_open(struct exchange *x);
+void rival_close(struct exchange *x);
+void rival_free(struct rivals *r);
+/* Blocks [first, end) of the unit changed, or may have: every open change that overlaps notes it.
+ */
+void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first, uint64_t end,
+                bool content_known);
+/*
+ * The part of [first, end) that others wrote with other bytes while `x` was open: calls `found` for
+ * each.
+ */
+void rival_clashes(struct exchange *x, uint64_t first, uint64_t end, void *context,
+                   void (*found)(void *context, uint64_t first, uint64_t end));
+/* Did somebody else write just the same to all of its range, and nobody anything else? */
+bool rival_agreed(struct exchange *x);
+void rival_move(struct unit *from, struct unit *to, const struct path *path);
+
+/* gap.c */
+struct gap_cause {
+    uint16_t reason;
+    const char *text;
+    uint64_t time_ns;
+    uint64_t issued_ns;
+    const char *initiator;
+};
+
+/* Blocks [first, end) of a path; end UINT64_MAX is the end of the volume. */
+void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
+                uint32_t block_bytes, const struct gap_cause *cause);
+void gap_volume(struct tracker *t, struct path *path, const struct gap_cause *cause);
+/* Every path that is known and may be a volume, unless nothing changed since it last was. */
+void gap_everywhere(struct tracker *t, const struct gap_cause *cause);
+/* The path was announced just now: was something missed before that? */
+void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns);
+
+#endif

@@ -1,0 +1,240 @@
+#include "tap/scsi/internal.h"
+
+#include <stdio.h>
+#include <utlist.h>
+
+static void copy_name(char *to, size_t size, const char *from) {
+    snprintf(to, size, "%s", from);
+}
+
+struct target *target_of(struct tracker *t, uint8_t protocol, const char *name) {
+    struct target *target = NULL;
+    HASH_FIND_STR(t->targets, name, target);
+    if (target != NULL)
+        return target;
+    target = calloc(1, sizeof *target);
+    if (target == NULL)
+        return NULL;
+    copy_name(target->name, sizeof target->name, name);
+    target->protocol = protocol;
+    HASH_ADD_STR(t->targets, name, target);
+    if (target->hh.tbl == NULL) {
+        free(target);
+        return NULL;
+    }
+    return target;
+}
+
+static void unit_free(struct tracker *t, struct unit *unit) {
+    if (unit->designator[0] != '\0')
+        HASH_DEL(t->units, unit);
+    free(unit->open);
+    free(unit);
+}
+
+static struct unit *unit_create(struct tracker *t, const char *designator) {
+    struct unit *unit = calloc(1, sizeof *unit);
+    if (unit == NULL)
+        return NULL;
+    copy_name(unit->designator, sizeof unit->designator, designator);
+    if (designator[0] == '\0')
+        return unit;
+    HASH_ADD_STR(t->units, designator, unit);
+    if (unit->hh.tbl != NULL)
+        return unit;
+    free(unit);
+    return NULL;
+}
+
+struct unit *unit_named(struct tracker *t, const char *designator) {
+    struct unit *unit = NULL;
+    HASH_FIND_STR(t->units, designator, unit);
+    return unit;
+}
+
+static void unit_leave(struct tracker *t, struct path *path) {
+    struct unit *unit = path->unit;
+    DL_DELETE2(unit->paths, path, unit_prev, unit_next);
+    if (unit->paths == NULL)
+        unit_free(t, unit);
+}
+
+void targets_free(struct tracker *t) {
+    struct target *target, *next_target;
+    HASH_ITER(hh, t->targets, target, next_target) {
+        struct path *path, *next_path;
+        HASH_ITER(hh, target->paths, path, next_path) {
+            HASH_DEL(target->paths, path);
+            unit_leave(t, path);
+            free(path);
+        }
+        HASH_DEL(t->targets, target);
+        free(target);
+    }
+}
+
+static struct path *path_create(struct tracker *t, struct target *target, uint64_t lun) {
+    struct path *path = calloc(1, sizeof *path);
+    if (path == NULL)
+        return NULL;
+    path->sink.lun = lun;
+    path->sink.protocol = target->protocol;
+    path->sink.id = record_path_id(target->protocol, target->name, strlen(target->name), lun);
+    copy_name(path->sink.target, sizeof path->sink.target, target->name);
+    path->target = target;
+    path->unit = unit_create(t, "");
+    if (path->unit == NULL) {
+        free(path);
+        return NULL;
+    }
+    DL_APPEND2(path->unit->paths, path, unit_prev, unit_next);
+    HASH_ADD(hh, target->paths, sink.lun, sizeof path->sink.lun, path);
+    if (path->hh.tbl == NULL) {
+        unit_leave(t, path);
+        free(path);
+        return NULL;
+    }
+    t->path_count++;
+    return path;
+}
+
+struct path *path_of(struct nexus *n, uint64_t lun) {
+    if (n->last_path != NULL && n->last_path->sink.lun == lun)
+        return n->last_path;
+    struct path *path = NULL;
+    HASH_FIND(hh, n->target->paths, &lun, sizeof lun, path);
+    if (path == NULL && n->tracker->path_count < n->tracker->limits.paths)
+        path = path_create(n->tracker, n->target, lun);
+    if (path != NULL)
+        n->last_path = path;
+    return path;
+}
+
+void path_announce(struct tracker *t, struct path *path, uint64_t time_ns) {
+    if (path->announced && !path->dirty)
+        return;
+    bool newcomer = !path->announced;
+    path->announced = true;
+    path->dirty = false;
+    t->sink->path(t->sink, &path->sink, time_ns);
+    if (newcomer)
+        gap_newcomer(t, path, time_ns);
+}
+
+enum unmapped_content path_unmapped(const struct path *path) {
+    /* Both say the same thing when both are heard; a pattern is known to the page alone. */
+    if (path->unmapped_by_page == UNMAPPED_UNKNOWN)
+        return path->unmapped_by_capacity;
+    if (path->unmapped_by_page == UNMAPPED_ZEROS &&
+        path->unmapped_by_capacity == UNMAPPED_UNDEFINED)
+        return UNMAPPED_UNDEFINED;
+    return path->unmapped_by_page;
+}
+
+static void set_text(struct path *path, char *field, const char *text) {
+    if (strcmp(field, text) == 0)
+        return;
+    copy_name(field, DEVICE_NAME_BYTES, text);
+    path->dirty = true;
+}
+
+/* From now on the path is one to the unit of that name. */
+static void set_designator(struct tracker *t, struct path *path, const char *designator) {
+    if (strcmp(path->sink.designator, designator) == 0)
+        return;
+    struct unit *from = path->unit;
+    struct unit *to = designator[0] != '\0' ? unit_named(t, designator) : NULL;
+    if (to == NULL)
+        to = unit_create(t, designator);
+    if (to == NULL)
+        return;
+    set_text(path, path->sink.designator, designator);
+    rival_move(from, to, path);
+    unit_leave(t, path);
+    path->unit = to;
+    path->whole_gap = false;
+    DL_APPEND2(to->paths, path, unit_prev, unit_next);
+}
+
+static void learn_page(struct tracker *t, struct path *path, uint8_t page, const uint8_t *data,
+                       size_t bytes) {
+    char text[DEVICE_NAME_BYTES];
+    if (page == PAGE_SERIAL && device_serial(data, bytes, text))
+        set_text(path, path->sink.serial, text);
+    else if (page == PAGE_IDENTIFICATION && device_identification(data, bytes, text))
+        set_designator(t, path, text);
+    else if (page == PAGE_PROVISIONING)
+        device_provisioning(data, bytes, &path->unmapped_by_page);
+}
+
+static void learn_inquiry(struct path *path, const uint8_t *data, size_t bytes) {
+    struct standard_inquiry inquiry;
+    if (!device_standard_inquiry(data, bytes, &inquiry))
+        return;
+    path->kind = inquiry.is_disk ? PATH_KIND_DISK : PATH_KIND_OTHER;
+    path->ignores_same = inquiry.ignores_same;
+}
+
+static void set_size(struct path *path, uint64_t size_bytes, uint32_t block_bytes) {
+    struct sink_path *sink = &path->sink;
+    if (sink->size_bytes != size_bytes || sink->block_bytes != block_bytes)
+        path->dirty = true;
+    sink->size_bytes = size_bytes;
+    sink->block_bytes = block_bytes;
+    path->block_guessed = false;
+}
+
+static uint16_t flags_of(const struct capacity *capacity) {
+    unsigned flags = capacity->provisioned ? PATH_LBPME : 0;
+    flags |= capacity->zeros ? PATH_LBPRZ : 0;
+    flags |= capacity->protection ? PATH_PROTECTION : 0;
+    return (uint16_t)flags;
+}
+
+static void learn_capacity(struct path *path, bool long_form, const uint8_t *data, size_t bytes) {
+    struct capacity capacity;
+    struct sink_path *sink = &path->sink;
+    if (!device_capacity(data, bytes, long_form, &capacity))
+        return;
+    if (capacity.blocks > 0)
+        set_size(path, capacity.blocks * capacity.block_bytes, capacity.block_bytes);
+    else if (sink->block_bytes != capacity.block_bytes)
+        set_size(path, 0, capacity.block_bytes);
+    if (!capacity.complete)
+        return;
+    uint16_t flags = flags_of(&capacity);
+    if (!sink->flags_known || sink->flags != flags)
+        path->dirty = true;
+    sink->flags = flags;
+    sink->flags_known = true;
+    /* Without provisioning the bit says nothing (SBC-4 5.21.2). */
+    path->unmapped_by_capacity = UNMAPPED_UNKNOWN;
+    if (capacity.provisioned)
+        path->unmapped_by_capacity = capacity.zeros ? UNMAPPED_ZEROS : UNMAPPED_UNDEFINED;
+}
+
+void path_guess_block(struct path *path, uint32_t block_bytes) {
+    if (path->sink.block_bytes == block_bytes)
+        return;
+    path->sink.block_bytes = block_bytes;
+    path->block_guessed = true;
+    path->dirty = true;
+}
+
+void path_learn(struct exchange *x, uint64_t time_ns) {
+    struct tracker *t = x->nexus->tracker;
+    struct path *path = x->path;
+    const struct command *command = &x->command;
+    if (x->answer_bytes == 0)
+        return;
+    if (command->kind == COMMAND_CAPACITY)
+        learn_capacity(path, command->long_form, x->answer, x->answer_bytes);
+    else if (command->vital)
+        learn_page(t, path, command->page, x->answer, x->answer_bytes);
+    else
+        learn_inquiry(path, x->answer, x->answer_bytes);
+    /* An address that only ever answered an INQUIRY need not be a volume: a size makes it one. */
+    if (path->dirty && path->kind != PATH_KIND_OTHER &&
+        (path->announced || path->sink.size_bytes > 0))
+        path_announce(t, path, time_ns);
+}

@@ -1,0 +1,232 @@
+#include "tap/scsi/internal.h"
+
+/*
+ * Two commands that touch the same blocks while both are open have no order on the wire. The one
+ * that ends first is noted with the one that is still open (its rivals), which is judged when it
+ * ends itself: then its own data is known.
+ */
+
+enum {
+    MAX_CLASHES = 64,
+    MAX_PENDING = 16,
+    FIRST_OPEN_CAPACITY = 32,
+};
+
+/* A write of just the same range, while the other's data had not all come. */
+struct pending {
+    uint32_t crc;
+    uint64_t agreed_bytes; /* so many had come, and agreed; UINT64_MAX: they did not */
+};
+
+struct rivals {
+    struct rangeset clashes; /* blocks that others wrote otherwise */
+    struct pending pending[MAX_PENDING];
+    size_t pending_count;
+    bool agreed; /* another wrote the same bytes to all of the range */
+};
+
+static uint64_t end_of(const struct command *command) {
+    if (command->kind == COMMAND_WRITE_SAME && command->blocks == 0)
+        return UINT64_MAX; /* to the end of the volume */
+    if (command->blocks > UINT64_MAX - command->lba)
+        return UINT64_MAX;
+    return command->lba + command->blocks;
+}
+
+static bool is_exact_kind(enum command_kind kind) {
+    return kind == COMMAND_WRITE || kind == COMMAND_COMPARE_WRITE || kind == COMMAND_WRITE_SAME ||
+           kind == COMMAND_UNMAP;
+}
+
+static bool append_open(struct unit *unit, const struct open_change *change) {
+    if (unit->open_count == unit->open_capacity) {
+        size_t capacity =
+            unit->open_capacity > 0 ? unit->open_capacity * 2 : (size_t)FIRST_OPEN_CAPACITY;
+        struct open_change *open = realloc(unit->open, capacity * sizeof *open);
+        if (open == NULL)
+            return false;
+        unit->open = open;
+        unit->open_capacity = capacity;
+    }
+    change->exchange->open_index = unit->open_count;
+    unit->open[unit->open_count++] = *change;
+    return true;
+}
+
+void rival_open(struct exchange *x) {
+    if (!is_exact_kind(x->command.kind))
+        return;
+    struct open_change change = {
+        .first = x->command.lba, .end = end_of(&x->command), .exchange = x};
+    if (x->command.kind == COMMAND_UNMAP)
+        change = (struct open_change){.first = 0, .end = UINT64_MAX, .exchange = x};
+    /* Without memory for it, what it writes cannot be compared: it is then not believed at all. */
+    if (!append_open(x->path->unit, &change))
+        x->data_dropped = true;
+}
+
+void rival_close(struct exchange *x) {
+    struct unit *unit = x->path->unit;
+    if (x->open_index == NOT_OPEN)
+        return;
+    struct open_change *last = &unit->open[--unit->open_count];
+    unit->open[x->open_index] = *last;
+    last->exchange->open_index = x->open_index;
+    x->open_index = NOT_OPEN;
+}
+
+void rival_move(struct unit *from, struct unit *to, const struct path *path) {
+    for (size_t i = from->open_count; i > 0; i--) {
+        struct open_change change = from->open[i - 1];
+        if (change.exchange->path != path)
+            continue;
+        rival_close(change.exchange);
+        if (!append_open(to, &change))
+            change.exchange->data_dropped = true;
+    }
+}
+
+void rival_free(struct rivals *r) {
+    if (r == NULL)
+        return;
+    rangeset_release(&r->clashes);
+    free(r);
+}
+
+static struct rivals *rivals_of(struct exchange *x) {
+    if (x->rivals != NULL)
+        return x->rivals;
+    x->rivals = calloc(1, sizeof *x->rivals);
+    if (x->rivals != NULL)
+        rangeset_init(&x->rivals->clashes, MAX_CLASHES);
+    return x->rivals;
+}
+
+static void add_clash(struct exchange *x, uint64_t first, uint64_t end) {
+    struct rivals *r = rivals_of(x);
+    if (r == NULL) {
+        x->data_dropped = true;
+        return;
+    }
+    if (rangeset_add(&r->clashes, first, end))
+        return;
+    /* Too many to tell apart: one range over all of them. */
+    struct range all = {first, end};
+    if (r->clashes.ranges[0].start < first)
+        all.start = r->clashes.ranges[0].start;
+    if (r->clashes.ranges[r->clashes.count - 1].end > end)
+        all.end = r->clashes.ranges[r->clashes.count - 1].end;
+    rangeset_clear(&r->clashes);
+    rangeset_add(&r->clashes, all.start, all.end);
+}
+
+/* Does an UNMAP touch [first, end)? It does, as long as its list has not come. */
+static bool unmap_touches(const struct exchange *x, uint64_t first, uint64_t end) {
+    size_t bytes = 0;
+    AUTO_FREE uint8_t *data = exchange_parameters(x, &bytes);
+    struct range_list list;
+    if (data == NULL || !unmap_list_parse(data, bytes, &list))
+        return true;
+    for (size_t i = 0; i < list.count; i++) {
+        struct block_range range = range_list_at(&list, i);
+        if (range.lba < end && (range.lba > first || first - range.lba < range.blocks))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * SAM-6 8.6: a task with the ORDERED attribute runs after those that came before it, and those that
+ * come after it wait for it. Then order of arrival is order of execution.
+ */
+static bool proven_before(const struct exchange *ended, const struct exchange *open) {
+    enum { ORDERED = 2 };
+    return ended->nexus == open->nexus && ended->path == open->path &&
+           ended->number < open->number && ended->attribute != 0 && open->attribute != 0 &&
+           (ended->attribute == ORDERED || open->attribute == ORDERED);
+}
+
+/* The same kind of write of the same blocks, of which all data is here? */
+static bool is_twin(const struct exchange *ended, const struct exchange *open) {
+    const struct command *a = &ended->command;
+    const struct command *b = &open->command;
+    return a->kind == b->kind && a->lba == b->lba && a->blocks == b->blocks &&
+           a->unmap == b->unmap && a->kind != COMMAND_UNMAP &&
+           ended->data_out_bytes == open->data_out_bytes && exchange_complete(ended) != NULL;
+}
+
+static uint32_t crc_of(const struct payload *payload) {
+    return payload_crc32c(payload, 0, payload_length(payload));
+}
+
+/* True when the twin's data is kept in mind, to be compared. */
+static bool note_twin(const struct payload *ended, struct exchange *open) {
+    struct rivals *r = rivals_of(open);
+    if (r == NULL || r->pending_count == MAX_PENDING)
+        return false;
+    struct pending *pending = &r->pending[r->pending_count++];
+    *pending = (struct pending){.crc = crc_of(ended)};
+    if (open->payload == NULL)
+        return true;
+    bool agrees = payload_agrees(open->payload, ended);
+    pending->agreed_bytes = agrees ? payload_arrived(open->payload) : UINT64_MAX;
+    return true;
+}
+
+static void note(const struct exchange *ended, struct open_change *change, uint64_t first,
+                 uint64_t end, bool content_known) {
+    struct exchange *open = change->exchange;
+    if (open == ended || (content_known && proven_before(ended, open)))
+        return;
+    if (open->command.kind == COMMAND_UNMAP && !unmap_touches(open, first, end))
+        return;
+    if (content_known && is_twin(ended, open) && note_twin(ended->payload, open))
+        return;
+    add_clash(open, first > change->first ? first : change->first,
+              end < change->end ? end : change->end);
+}
+
+void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first, uint64_t end,
+                bool content_known) {
+    for (size_t i = 0; i < unit->open_count; i++) {
+        struct open_change *change = &unit->open[i];
+        if (change->first < end && first < change->end)
+            note(ended, change, first, end, content_known);
+    }
+}
+
+/* The twins' data against its own, as far as that has come. */
+static void settle_twins(struct exchange *x) {
+    struct rivals *r = x->rivals;
+    const struct payload *complete = exchange_complete(x);
+    uint32_t crc = complete != NULL && r->pending_count > 0 ? crc_of(complete) : 0;
+    for (size_t i = 0; i < r->pending_count; i++) {
+        const struct pending *pending = &r->pending[i];
+        uint64_t arrived = x->payload != NULL ? payload_arrived(x->payload) : 0;
+        bool same = complete != NULL ? pending->crc == crc : pending->agreed_bytes == arrived;
+        if (same)
+            r->agreed = true;
+        else
+            add_clash(x, x->command.lba, end_of(&x->command));
+    }
+    r->pending_count = 0;
+}
+
+void rival_clashes(struct exchange *x, uint64_t first, uint64_t end, void *context,
+                   void (*found)(void *context, uint64_t first, uint64_t end)) {
+    if (x->rivals == NULL)
+        return;
+    settle_twins(x);
+    struct range part;
+    while (rangeset_overlap(&x->rivals->clashes, first, end, &part)) {
+        found(context, part.start, part.end);
+        first = part.end;
+    }
+}
+
+bool rival_agreed(struct exchange *x) {
+    if (x->rivals == NULL)
+        return false;
+    settle_twins(x);
+    return x->rivals->agreed && x->rivals->clashes.count == 0 && !x->data_lost && !x->data_dropped;
+}

@@ -1,0 +1,97 @@
+#include "tap/scsi/internal.h"
+
+#include <stdio.h>
+
+struct tracker_limits tracker_default_limits(void) {
+    return (struct tracker_limits){
+        .open_exchanges = 65536, .payload_bytes = (size_t)96 << 20, .paths = 65536};
+}
+
+struct tracker *tracker_create(struct sink *sink, const struct tracker_limits *limits) {
+    AUTO(tracker) t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->sink = sink;
+    t->limits = *limits;
+    t->pool = payload_pool_create(limits->payload_bytes);
+    return t->pool != NULL ? take_pointer(&t) : NULL;
+}
+
+void tracker_destroy(struct tracker *t) {
+    if (t == NULL)
+        return;
+    while (t->oldest != NULL)
+        exchange_destroy(t->oldest);
+    targets_free(t);
+    payload_pool_destroy(t->pool);
+    free(t);
+}
+
+const struct tracker_counters *tracker_counters(const struct tracker *t) {
+    return &t->counters;
+}
+
+struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
+                                 const char *target) {
+    struct nexus *n = calloc(1, sizeof *n);
+    if (n == NULL)
+        return NULL;
+    n->tracker = t;
+    n->target = target_of(t, protocol, target);
+    snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
+    if (n->target != NULL)
+        return n;
+    free(n);
+    return NULL;
+}
+
+void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns) {
+    if (n == NULL)
+        return;
+    while (n->exchanges != NULL)
+        tracker_abandon(n->exchanges, reason, text, time_ns);
+    free(n);
+}
+
+/* There is no room to follow that path, and it may lead to a volume that is followed by another. */
+static void refuse_path(struct nexus *n, const struct command *command, uint64_t time_ns) {
+    n->tracker->counters.given_up++;
+    if (command_changes_media(command))
+        tracker_gap(n->tracker, GAP_OVERFLOW,
+                    "a write on a path beyond the number that the monitor can follow", time_ns);
+}
+
+/* On tapes and enclosures the same operation codes mean other things. */
+static bool is_of_interest(const struct path *path, const struct command *command) {
+    if (command->kind == COMMAND_INQUIRY)
+        return true;
+    return path->kind != PATH_KIND_OTHER && command->kind != COMMAND_HARMLESS;
+}
+
+struct exchange *tracker_command(struct nexus *n, const struct tracker_command *command) {
+    struct tracker *t = n->tracker;
+    struct command parsed;
+    command_parse(command->cdb, command->cdb_bytes, &parsed);
+    t->counters.commands++;
+    struct path *path = path_of(n, command->lun);
+    if (path == NULL) {
+        refuse_path(n, &parsed, command->time_ns);
+        return NULL;
+    }
+    if (!is_of_interest(path, &parsed))
+        return NULL;
+    struct exchange *x = exchange_create(n, path, command, &parsed);
+    if (x == NULL && command_changes_media(&parsed))
+        tracker_nexus_gap(n, GAP_OVERFLOW, "no memory left to follow a command", command->time_ns);
+    return x;
+}
+
+void tracker_status(struct exchange *x, const struct tracker_status *status) {
+    change_ended(x, status);
+    exchange_destroy(x);
+}
+
+void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
+    change_abandoned(x, reason, text, time_ns);
+    exchange_destroy(x);
+}
