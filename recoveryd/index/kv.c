@@ -1,11 +1,13 @@
 #include "recoveryd/index/kv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 /*
  * The map costs address space, not memory, and a map that can grow while readers are open does not
@@ -15,7 +17,11 @@
 #define MAP_BYTES     ((size_t)1 << 40)
 #define MAP_MIN_BYTES ((size_t)1 << 30)
 
-enum { MAX_READERS = 1024 };
+/* A reader takes 64 bytes of the lock file, its head less than a page. */
+enum { MAX_READERS = 1024, LOCK_FILE_BYTES = MAX_READERS * 64 + 4096 };
+
+/* LMDB says EIO when a write was cut short; with less room than this the disk is full. */
+#define FULL_DISK_BYTES (UINT64_C(1) << 20)
 
 struct kv {
     MDB_env *env;
@@ -35,6 +41,12 @@ struct kv_cursor {
     MDB_cursor *cursor;
     const struct kv *kv;
 };
+
+static bool disk_is_full(const char *dir) {
+    struct statvfs status;
+    return statvfs(dir, &status) == 0 &&
+           (uint64_t)status.f_bavail * status.f_frsize < FULL_DISK_BYTES;
+}
 
 /* What LMDB's codes mean to the person who has to act. */
 static int fail(const struct kv *kv, int rc, const char *doing, struct error *err) {
@@ -61,6 +73,10 @@ static int fail(const struct kv *kv, int rc, const char *doing, struct error *er
         return error_set(err, ERR_IO,
                          "%s: cannot %s: an earlier write failed half-way; start again", kv->dir,
                          doing);
+    case EIO:
+        if (disk_is_full(kv->dir))
+            rc = ENOSPC;
+        /* fall through */
     default:
         if (rc > 0)
             return error_errno(err, rc, "%s: cannot %s", kv->dir, doing);
@@ -77,6 +93,21 @@ static int require_file(const char *dir, struct error *err) {
     if (errno != ENOENT)
         return error_errno(err, errno, "cannot read %s", path);
     return error_set(err, ERR_FORMAT, "the store has lost its index (%s)", path);
+}
+
+/*
+ * LMDB writes to its lock file through a map: without blocks under it, a full disk would be a
+ * SIGBUS. Before the environment is opened, because closing a descriptor of the file drops its
+ * locks.
+ */
+static int allocate_lock_file(const char *dir, struct error *err) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/lock.mdb", dir);
+    AUTO_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return error_errno(err, errno, "cannot open %s", path);
+    int errnum = posix_fallocate(fd, 0, LOCK_FILE_BYTES);
+    return errnum == ENOSPC ? error_errno(err, errnum, "cannot make %s", path) : 0;
 }
 
 /* An environment that failed to open can only be closed: each try takes a new one. */
@@ -97,11 +128,11 @@ static int open_env(struct kv *kv, size_t map_bytes) {
 }
 
 int kv_open(const char *dir, bool create, struct kv **out, struct error *err) {
-    if (!create) {
-        int code = require_file(dir, err);
-        if (code != 0)
-            return code;
-    }
+    int code = create ? 0 : require_file(dir, err);
+    if (code == 0)
+        code = allocate_lock_file(dir, err);
+    if (code != 0)
+        return code;
     AUTO(kv) kv = calloc(1, sizeof *kv);
     if (kv == NULL || (kv->dir = strdup(dir)) == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");

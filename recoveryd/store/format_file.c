@@ -13,6 +13,7 @@ int format_file_parse(const char *text, size_t bytes, uint64_t *store_id, struct
     char copy[FORMAT_FILE_BYTES];
     char again[FORMAT_FILE_BYTES];
     unsigned version = 0;
+    *store_id = 0;
     if (bytes >= sizeof copy)
         return error_set(err, ERR_FORMAT, "it is too long");
     memcpy(copy, text, bytes);
@@ -44,7 +45,6 @@ int format_file_read(const char *dir, uint64_t *store_id, struct error *err) {
     ssize_t got = read(fd, text, sizeof text);
     if (got < 0)
         return error_errno(err, errno, "cannot read %s", path);
-    *store_id = 0;
     int code = format_file_parse(text, (size_t)got, store_id, err);
     if (code != 0)
         error_prefix(err, "%s is not a store that can be used: its file FORMAT", dir);

@@ -55,6 +55,14 @@ static inline struct piece *held_front(const struct held *h) {
     return held_empty(h) ? NULL : h->pieces[h->first];
 }
 
+/* The offset behind the last piece; 0 when empty. */
+static inline uint64_t held_end(const struct held *h) {
+    if (held_empty(h))
+        return 0;
+    const struct span *last = &h->pieces[h->end - 1]->span;
+    return last->offset + last->bytes;
+}
+
 /*
  * Keep the parts of `span` that are not held yet, with a copy of their bytes from `data`. False
  * when memory or HELD_PIECES ended: what was not kept is as if it had never been seen.

@@ -146,6 +146,18 @@ static void follow_ignored(struct tcp *t, struct connection *c, unsigned from,
         connection_finish(t, c, TCP_END_FIN);
 }
 
+/*
+ * The first FIN counts, unless there are bytes behind it. While joining, what lies before the start
+ * isn't known yet.
+ */
+static void take_fin(const struct connection *c, struct side *side, uint64_t at, uint64_t needs) {
+    bool passed = c->state == CONNECTION_OPEN && at < side->next;
+    if (passed || held_end(&side->held) > at || side->closed || side->fin_at != SIDE_NEVER)
+        return;
+    side->fin_at = at;
+    side->fin_needs = needs;
+}
+
 static void take_open(struct tcp *t, struct connection *c, unsigned from,
                       const struct tcp_segment *segment, uint64_t offset) {
     struct side *side = &c->sides[from];
@@ -161,12 +173,8 @@ static void take_open(struct tcp *t, struct connection *c, unsigned from,
         follow_ignored(t, c, from, segment, offset);
         return;
     }
-    uint64_t end = offset + segment->wire_bytes;
-    if ((segment->flags & TCP_FIN) != 0 && end >= side->next && side->fin_at == SIDE_NEVER &&
-        !side->closed) {
-        side->fin_at = end;
-        side->fin_needs = needs;
-    }
+    if ((segment->flags & TCP_FIN) != 0)
+        take_fin(c, side, offset + segment->wire_bytes, needs);
     if (!connection_waits(c))
         return;
     connection_pump(t, c, segment->time_ns);
@@ -205,12 +213,13 @@ static bool begins_again(const struct tcp *t, const struct connection *c, unsign
 static struct connection *connection_of(struct tcp *t, const struct connection_key *key,
                                         unsigned from, const struct tcp_segment *segment) {
     struct connection *c = table_find(t, key);
-    bool syn = (segment->flags & TCP_SYN) != 0 && (segment->flags & TCP_RST) == 0;
+    bool syn = (segment->flags & (TCP_SYN | TCP_RST)) == TCP_SYN;
     if (c != NULL && !syn && begins_again(t, c, from, segment)) {
         table_remove(t, c);
         c = NULL;
     }
-    if (c == NULL && (syn || (segment->wire_bytes > 0 && (segment->flags & TCP_RST) == 0)))
+    bool begins = syn || segment->wire_bytes > 0 || (segment->flags & TCP_FIN) != 0;
+    if (c == NULL && begins && (segment->flags & TCP_RST) == 0)
         c = table_add(t, key);
     if (c == NULL)
         return NULL;

@@ -143,6 +143,18 @@ Test(tcp_life, fin_in_the_middle_of_what_is_held_is_none) {
     world_end(&w);
 }
 
+Test(tcp_life, fin_before_what_is_held_is_none) {
+    world_shake_hands(&w);
+    world_send(&w, CLIENT, 0, 4, 1, "def");
+    world_send(&w, CLIENT, TCP_FIN, 4, 1, "");
+    world_send(&w, CLIENT, 0, 1, 1, "abc");
+    world_heard(&w, "open+ >abc >def ");
+    world_send(&w, CLIENT, TCP_FIN, 7, 1, "");
+    world_send(&w, SERVER, TCP_FIN, 1, 8, "");
+    world_heard(&w, "open+ >abc >def close:fin ");
+    world_end(&w);
+}
+
 Test(tcp_life, reset_lets_what_was_under_way_come_in) {
     world_shake_hands(&w);
     world_send(&w, CLIENT, 0, 1, 1, "abc");
@@ -268,6 +280,29 @@ Test(tcp_life, handshake_missed_after_an_orderly_end) {
     world_wait(&w, 500);
     world_heard(&w, "open+ >old close:fin open- >new ");
     world_end(&w);
+}
+
+Test(tcp_life, what_was_under_way_when_it_ended_begins_nothing) {
+    world_shake_hands(&w);
+    world_send(&w, CLIENT, TCP_FIN, 1, 1, "abc");
+    world_send(&w, SERVER, TCP_FIN, 1, 5, "");
+    world_wait(&w, 400);
+    world_send(&w, SERVER, 0, 50, 5, "stray");
+    world_wait(&w, 2000);
+    world_end(&w);
+    world_heard(&w, "open+ >abc close:fin ");
+}
+
+Test(tcp_life, everything_in_the_wrong_order) {
+    world_send(&w, SERVER, TCP_FIN, 7, 5, "");
+    world_send(&w, CLIENT, TCP_FIN, 4, 1, "");
+    world_send(&w, SERVER, 0, 1, 4, "answer");
+    world_send(&w, CLIENT, 0, 1, 1, "abc");
+    world_send(&w, SERVER, TCP_SYN, 0, 1, "");
+    world_heard(&w, "open+ >abc <answer close:fin ");
+    world_send(&w, CLIENT, TCP_SYN, 0, 0, "");
+    world_end(&w);
+    world_heard(&w, "open+ >abc <answer close:fin ");
 }
 
 Test(tcp_life, refused_by_the_consumer) {

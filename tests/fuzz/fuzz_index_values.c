@@ -1,0 +1,111 @@
+/*
+ * Stored bytes through their decoders: the index's values, the head of a segment, the text of
+ * FORMAT.
+ *
+ * Input: kind u8 | key length u8 | key | value. What a decoder takes must come out of the encoder
+ * as it went in, or a record would change its meaning by being copied.
+ */
+#include "recoveryd/index/values.h"
+#include "recoveryd/store/format_file.h"
+#include "recoveryd/store/segment_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum kind { PIECE, FLOOR, GAP, EVENT, PATH, STREAM, TALLY, META, SEGMENT, FORMAT, KINDS };
+
+static void same(const struct buffer *again, struct cursor value) {
+    if (again->failed || again->length != cursor_left(&value) ||
+        memcmp(again->data, value.next, again->length) != 0)
+        abort();
+}
+
+/* Bytes that an encoder writes as 0 and a decoder skips. */
+static bool canonical(struct cursor value, size_t zero_at) {
+    return cursor_left(&value) <= zero_at || value.next[zero_at] == 0;
+}
+
+static void try_piece(struct kv_item item, struct buffer *b) {
+    struct piece p;
+    uint64_t path;
+    uint64_t chunk;
+    if (value_decode_piece(item, &path, &chunk, &p, NULL) != 0 || !canonical(item.value, 1))
+        return;
+    value_encode_piece(b, &p);
+    same(b, item.value);
+    struct kv_key key = key_piece(path, chunk, &p.stamp);
+    if (memcmp(key.bytes, item.key.next, key.length) != 0)
+        abort();
+}
+
+static void try_small(enum kind kind, struct kv_item item, struct buffer *b) {
+    struct floor floor;
+    struct gap_entry gap;
+    struct event_entry event;
+    struct stamp stamp;
+    uint64_t number;
+    uint64_t path;
+    uint8_t level;
+    if (kind == FLOOR && value_decode_floor(item, &path, &floor, NULL) == 0) {
+        value_encode_floor(b, &floor);
+        same(b, item.value);
+    }
+    if (kind == GAP && value_decode_gap(item, &gap, NULL) == 0) {
+        value_encode_gap(b, &gap);
+        same(b, item.value);
+    }
+    if (kind == EVENT && value_decode_event(item, &path, &stamp, &event, NULL) == 0 &&
+        canonical(item.value, 1)) {
+        value_encode_event(b, &event);
+        same(b, item.value);
+    }
+    if (kind == TALLY && value_decode_tally(item, &path, &level, &number, &number, NULL) == 0) {
+        value_encode_tally(b, number);
+        same(b, item.value);
+    }
+}
+
+static void try_large(enum kind kind, struct kv_item item, struct buffer *b) {
+    static struct path_entry path;
+    static struct stream_entry stream;
+    struct meta_entry meta;
+    if (kind == PATH && value_decode_path(item, &path, NULL) == 0) {
+        value_encode_path(b, &path);
+        struct path_entry twice = path;
+        path_entry_merge(&twice, &path);
+        if (memcmp(twice.target, path.target, sizeof path.target) != 0 ||
+            twice.size_bytes != path.size_bytes)
+            abort();
+    }
+    if (kind == STREAM && value_decode_stream(item, &stream, NULL) == 0)
+        value_encode_stream(b, &stream);
+    if (kind == META)
+        value_decode_meta(item, &meta, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct cursor c = cursor_of(data, size);
+    enum kind kind = cursor_u8(&c) % KINDS;
+    uint8_t key_bytes = cursor_u8(&c);
+    struct kv_item item = {.key = cursor_child(&c, key_bytes)};
+    item.value = c;
+    if (!cursor_ok(&c))
+        return 0;
+    AUTO_BUFFER b;
+    buffer_init(&b, 65536);
+    uint64_t store_id;
+    struct segment_head head;
+    if (kind == PIECE)
+        try_piece(item, &b);
+    else if (kind == SEGMENT)
+        segment_head_decode(item.value, &head, NULL);
+    else if (kind == FORMAT)
+        format_file_parse((const char *)item.value.next, cursor_left(&item.value), &store_id, NULL);
+    else {
+        try_small(kind, item, &b);
+        try_large(kind, item, &b);
+    }
+    return 0;
+}

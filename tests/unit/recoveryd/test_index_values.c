@@ -1,0 +1,196 @@
+/* Stored values cut short, grown, or with a field that cannot be: refused, one by one. */
+#include "recoveryd/index/values.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static const struct stamp stamp = {1, 2, 3, 4};
+
+struct decoded {
+    struct kv_item item;
+    uint64_t path;
+    uint64_t number;
+    struct stamp stamp;
+    uint8_t level;
+    struct piece piece;
+    struct floor floor;
+    struct gap_entry gap;
+    struct event_entry event;
+    struct path_entry entry;
+    struct stream_entry stream;
+    struct meta_entry meta;
+};
+
+static int as_piece(struct decoded *d) {
+    return value_decode_piece(d->item, &d->path, &d->number, &d->piece, NULL);
+}
+static int as_floor(struct decoded *d) {
+    return value_decode_floor(d->item, &d->path, &d->floor, NULL);
+}
+static int as_gap(struct decoded *d) {
+    return value_decode_gap(d->item, &d->gap, NULL);
+}
+static int as_event(struct decoded *d) {
+    return value_decode_event(d->item, &d->path, &d->stamp, &d->event, NULL);
+}
+static int as_path(struct decoded *d) {
+    return value_decode_path(d->item, &d->entry, NULL);
+}
+static int as_stream(struct decoded *d) {
+    return value_decode_stream(d->item, &d->stream, NULL);
+}
+static int as_tally(struct decoded *d) {
+    return value_decode_tally(d->item, &d->path, &d->level, &d->number, &d->number, NULL);
+}
+
+/* Good as it is; bad with any number of bytes less or one more, in the key and in the value. */
+static void check_lengths(int (*decode)(struct decoded *), const struct kv_key *key,
+                          const struct buffer *value) {
+    static struct decoded d;
+    uint8_t longer[4096] = {0};
+    cr_assert_lt(value->length, sizeof longer);
+    memcpy(longer, value->data, value->length);
+    d.item =
+        (struct kv_item){cursor_of(key->bytes, key->length), cursor_of(value->data, value->length)};
+    cr_assert_eq(decode(&d), 0);
+    for (size_t length = 0; length <= value->length + 1; length++) {
+        if (length == value->length)
+            continue;
+        d.item.value = cursor_of(longer, length);
+        cr_assert_eq(decode(&d), ERR_FORMAT, "a value of %zu bytes", length);
+    }
+    d.item.value = cursor_of(value->data, value->length);
+    for (size_t length = 0; length <= (size_t)key->length + 1; length++) {
+        if (length == key->length)
+            continue;
+        d.item.key = cursor_of(key->bytes, length);
+        cr_assert_eq(decode(&d), ERR_FORMAT, "a key of %zu bytes", length);
+    }
+}
+
+static const struct piece good_piece = {.stamp = {1, 2, 3, 4},
+                                        .offset_bytes = INDEX_CHUNK_BYTES + 512,
+                                        .length_bytes = 1024,
+                                        .whole_offset = INDEX_CHUNK_BYTES,
+                                        .extent = {1, 4096, 8192},
+                                        .kind = PIECE_DATA};
+
+static int decode_changed(struct piece piece, uint64_t chunk) {
+    static struct decoded d;
+    AUTO_BUFFER value;
+    buffer_init(&value, 4096);
+    value_encode_piece(&value, &piece);
+    struct kv_key key = key_piece(5, chunk, &piece.stamp);
+    d.item =
+        (struct kv_item){cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
+    return as_piece(&d);
+}
+
+Test(index_values, lengths_are_exact) {
+    AUTO_BUFFER value;
+    buffer_init(&value, 4096);
+    struct kv_key key = key_piece(5, 1, &stamp);
+    value_encode_piece(&value, &good_piece);
+    check_lengths(as_piece, &key, &value);
+    buffer_clear(&value);
+    key = key_floor(5, &stamp, FLOOR_ZERO);
+    value_encode_floor(&value, &(struct floor){.kind = FLOOR_ZERO, .text = "a file"});
+    check_lengths(as_floor, &key, &value);
+    buffer_clear(&value);
+    key = key_stamped(5, &stamp);
+    value_encode_gap(&value, &(struct gap_entry){.length_bytes = 512, .text = "why"});
+    check_lengths(as_gap, &key, &value);
+    buffer_clear(&value);
+    value_encode_event(&value, &(struct event_entry){.op = UPDATE_ZERO, .length_bytes = 512});
+    check_lengths(as_event, &key, &value);
+    buffer_clear(&value);
+    key = key_path(5);
+    value_encode_path(&value,
+                      &(struct path_entry){.target = "t", .designator = "d", .serial = "s"});
+    check_lengths(as_path, &key, &value);
+    buffer_clear(&value);
+    key = key_stream(1, 2);
+    static struct stream_entry stream = {
+        .name = "m", .frontier = 1, .run_count = 2, .runs = {{2, 3, 0}, {4, 5, 0}}};
+    value_encode_stream(&value, &stream);
+    check_lengths(as_stream, &key, &value);
+    buffer_clear(&value);
+    key = key_tally(5, 0, 1);
+    value_encode_tally(&value, 7);
+    check_lengths(as_tally, &key, &value);
+}
+
+Test(index_values, piece_ranges_are_checked) {
+    cr_assert_eq(decode_changed(good_piece, 1), 0);
+    cr_assert_eq(decode_changed(good_piece, 0), ERR_FORMAT, "not of this chunk");
+    cr_assert_eq(decode_changed(good_piece, level_chunk(1, 0)), 0);
+    cr_assert_eq(decode_changed(good_piece, level_chunk(LEVELS, 0)), ERR_FORMAT);
+    struct piece p = good_piece;
+    p.length_bytes = 0;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+    p.length_bytes = 4096;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT, "more than the payload has");
+    p.kind = PIECE_PATTERN;
+    cr_assert_eq(decode_changed(p, 1), 0, "a pattern repeats");
+    p.length_bytes = INDEX_CHUNK_BYTES;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT, "across the chunk's end");
+    p.length_bytes = UINT64_MAX;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+    p = good_piece;
+    p.whole_offset = p.offset_bytes + 1;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+    p = good_piece;
+    p.extent.segment = 0;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+    p = good_piece;
+    p.extent.bytes = LIMIT_UPDATE_PAYLOAD_BYTES + 1;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+    p.extent.bytes = 0;
+    p.kind = PIECE_PATTERN;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT, "a pattern of nothing");
+    p = good_piece;
+    p.kind = PIECE_GAP + 1;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+    p.kind = 0;
+    cr_assert_eq(decode_changed(p, 1), ERR_FORMAT);
+}
+
+Test(index_values, runs_of_a_stream_are_checked) {
+    static struct decoded d;
+    static struct stream_entry bad[] = {
+        {.frontier = 5, .run_count = 1, .runs = {{4, 6, 0}}},
+        {.frontier = 5, .run_count = 1, .runs = {{6, 6, 0}}},
+        {.frontier = 5, .run_count = 2, .runs = {{6, 9, 0}, {8, 10, 0}}},
+    };
+    struct kv_key key = key_stream(1, 2);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        AUTO_BUFFER value;
+        buffer_init(&value, 4096);
+        value_encode_stream(&value, &bad[i]);
+        d.item =
+            (struct kv_item){cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
+        cr_assert_eq(as_stream(&d), ERR_FORMAT);
+        buffer_patch_le(&value, value.length - bad[i].run_count * 24 - 4, UINT32_MAX, 4);
+        d.item.value = cursor_of(value.data, value.length);
+        cr_assert_eq(as_stream(&d), ERR_FORMAT, "more runs than there may be");
+    }
+}
+
+Test(index_values, text_lengths_are_checked) {
+    static struct decoded d;
+    AUTO_BUFFER value;
+    buffer_init(&value, 4096);
+    struct kv_key key = key_floor(5, &stamp, FLOOR_GAP);
+    value_encode_floor(&value, &(struct floor){.kind = FLOOR_GAP, .text = "abc"});
+    size_t at = value.length - 5;
+    d.item.key = cursor_of(key.bytes, key.length);
+    for (uint64_t length = 0; length < 300; length++) {
+        buffer_patch_le(&value, at, length, 2);
+        d.item.value = cursor_of(value.data, value.length);
+        cr_assert_eq(as_floor(&d), length == 3 ? 0 : ERR_FORMAT);
+    }
+    buffer_patch_le(&value, at, 3, 2);
+    buffer_patch_le(&value, at + 3, 0, 1);
+    d.item.value = cursor_of(value.data, value.length);
+    cr_assert_eq(as_floor(&d), ERR_FORMAT, "a NUL inside");
+}

@@ -1,0 +1,113 @@
+#include "tap/tcp/held.h"
+#include "tests/unit/common/seed.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { SPAN = 400, ROUNDS = 300, NOBODY = -1, CUT = -2 };
+
+static void add(struct held *h, uint64_t offset, const char *text, uint32_t cut,
+                struct held_overlap *overlap) {
+    uint32_t kept = (uint32_t)strlen(text);
+    struct span span = {.offset = offset, .bytes = kept + cut, .kept = kept};
+    cr_assert(held_add(h, &span, (const uint8_t *)text, overlap));
+}
+
+static void expect_front(struct held *h, uint64_t offset, const char *text, uint32_t cut) {
+    cr_assert_not(held_empty(h));
+    struct piece *front = held_pop(h);
+    cr_assert_eq(front->span.offset, offset);
+    cr_assert_eq(front->span.kept, strlen(text));
+    cr_assert_eq(front->span.bytes, strlen(text) + cut);
+    cr_assert_eq(memcmp(front->data, text, strlen(text)), 0);
+    free(front);
+}
+
+Test(held, fills_around_what_is_there) {
+    struct held h = {0};
+    struct held_overlap overlap = {0};
+    add(&h, 10, "klm", 0, &overlap);
+    add(&h, 15, "p", 0, &overlap);
+    add(&h, 8, "ijKLmnoPqr", 0, &overlap);
+    cr_assert_eq(overlap.duplicate_bytes, 4);
+    cr_assert_eq(overlap.conflicting_bytes, 3);
+    expect_front(&h, 8, "ij", 0);
+    expect_front(&h, 10, "klm", 0);
+    expect_front(&h, 13, "no", 0);
+    expect_front(&h, 15, "p", 0);
+    expect_front(&h, 16, "qr", 0);
+    cr_assert(held_empty(&h));
+    cr_assert_eq(h.memory, 0);
+    held_release(&h);
+}
+
+Test(held, clip_trims_across_the_start) {
+    struct held h = {0};
+    struct held_overlap overlap = {0};
+    add(&h, 10, "abc", 4, &overlap);
+    add(&h, 20, "xyz", 0, &overlap);
+    add(&h, 30, "end", 0, &overlap);
+    held_clip(&h, 12, 30);
+    expect_front(&h, 12, "c", 4);
+    held_clip(&h, 25, 30);
+    cr_assert(held_empty(&h));
+    held_release(&h);
+}
+
+Test(held, number_of_pieces_is_limited) {
+    struct held h = {0};
+    struct held_overlap overlap = {0};
+    struct span span = {.bytes = 1, .kept = 1};
+    const uint8_t byte = 7;
+    for (unsigned i = 0; i < HELD_PIECES; i++) {
+        span.offset = i * 2;
+        cr_assert(held_add(&h, &span, &byte, &overlap));
+    }
+    span.offset = HELD_PIECES * 2;
+    cr_assert_not(held_add(&h, &span, &byte, &overlap));
+    free(held_pop(&h));
+    cr_assert(held_add(&h, &span, &byte, &overlap));
+    held_release(&h);
+}
+
+/* Whose byte is at each place: the first that covered it, NOBODY, or CUT by its snap length. */
+static void compare(struct held *h, const int *model) {
+    int found[SPAN];
+    for (unsigned i = 0; i < SPAN; i++)
+        found[i] = NOBODY;
+    uint64_t end = 0;
+    while (!held_empty(h)) {
+        struct piece *p = held_pop(h);
+        cr_assert_geq(p->span.offset, end, "sorted and disjoint");
+        end = p->span.offset + p->span.bytes;
+        for (unsigned i = 0; i < p->span.bytes; i++)
+            found[p->span.offset + i] = i < p->span.kept ? p->data[i] : CUT;
+        free(p);
+    }
+    cr_assert_eq(memcmp(found, model, sizeof found), 0);
+}
+
+Test(held, behaves_like_a_table_of_first_comers) {
+    unsigned seed = test_seed();
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct held h = {0};
+        struct held_overlap overlap = {0};
+        int model[SPAN];
+        for (unsigned i = 0; i < SPAN; i++)
+            model[i] = NOBODY;
+        for (int who = 0; who < 40; who++) {
+            uint8_t data[60];
+            memset(data, who, sizeof data);
+            struct span span = {.offset = (unsigned)rand_r(&seed) % (SPAN - 60),
+                                .bytes = 1 + (unsigned)rand_r(&seed) % 60};
+            span.kept = (unsigned)rand_r(&seed) % 3 == 0 ? (unsigned)rand_r(&seed) % span.bytes
+                                                         : span.bytes;
+            cr_assert(held_add(&h, &span, data, &overlap));
+            for (unsigned i = 0; i < span.bytes; i++)
+                if (model[span.offset + i] == NOBODY)
+                    model[span.offset + i] = i < span.kept ? who : CUT;
+        }
+        compare(&h, model);
+        held_release(&h);
+    }
+}
