@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* 48 batches of about half a MiB bound what is under way and what waits. */
-enum { BATCHES = 48, PACKETS_PER_LOOK = 64 };
+enum { BATCHES = 48, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 #define HEARTBEAT_NS     (250 * NS_PER_MS)
 #define IDLE_WAIT_NS     (20 * NS_PER_MS)
 #define DRAIN_SLICE_NS   (500 * NS_PER_MS)
@@ -51,8 +51,10 @@ static void monitor_release(struct monitor *m) {
 
 static int open_capture(struct monitor *m, struct error *err) {
     const struct settings *s = m->settings;
-    struct capture_options options = {
-        .filter = s->filter, .ring_bytes = s->ring_bytes, .snap_bytes = 262144};
+    struct capture_options options = {.filter = s->filter,
+                                      .ring_bytes = s->ring_bytes,
+                                      .snap_bytes = SNAP_BYTES,
+                                      .knows_link = decap_knows_link};
     m->capture = capture_create(&options);
     if (m->capture == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");

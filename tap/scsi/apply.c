@@ -121,24 +121,38 @@ static const char *why_same_is_unknown(const struct exchange *x, bool zeros) {
     return NULL;
 }
 
+/*
+ * What the blocks most likely hold, so that an image taken in spite of the gap over them is as good
+ * as it can be: a gap does not hide what was there before it.
+ */
+static void guess_same(const struct ending *e, uint64_t blocks, bool zeros,
+                       const struct payload *data) {
+    const struct exchange *x = e->x;
+    const struct command *command = &x->command;
+    if (command->protect || command->altered)
+        return;
+    if (zeros || (command->unmap && x->path->ignores_same))
+        change_update(e, UPDATE_ZERO, command->lba, blocks, NULL);
+    else
+        change_update(e, UPDATE_PATTERN, command->lba, blocks, data);
+}
+
 static void apply_same_range(const struct ending *e, uint64_t blocks, uint32_t block_bytes) {
     struct exchange *x = e->x;
     uint64_t lba = x->command.lba;
     const struct payload *data = exchange_complete(x);
     bool no_data = x->command.no_data;
-    if (!no_data && (data == NULL || payload_length(data) != block_bytes)) {
+    bool whole = no_data || (data != NULL && payload_length(data) == block_bytes);
+    if (!whole || x->data_dropped) {
         change_gap(e, x->data_dropped ? GAP_OVERFLOW : GAP_STREAM_HOLE, lba, lba + blocks,
                    "%s: the block that it wrote did not pass the monitor whole", e->name);
         return;
     }
     bool zeros = no_data || payload_is_zero(data, 0, block_bytes);
     const char *why = why_same_is_unknown(x, zeros);
+    guess_same(e, blocks, zeros, data);
     if (why != NULL)
         change_gap(e, GAP_UNKNOWN_CONTENT, lba, lba + blocks, "%s: %s", e->name, why);
-    else if (zeros || x->command.unmap)
-        change_update(e, UPDATE_ZERO, lba, blocks, NULL);
-    else
-        change_update(e, UPDATE_PATTERN, lba, blocks, data);
 }
 
 void apply_write_same(const struct ending *e) {
@@ -168,13 +182,13 @@ void apply_write_same(const struct ending *e) {
 }
 
 static void apply_unmap_range(const struct ending *e, const struct block_range *range) {
-    uint64_t end =
-        range->blocks > UINT64_MAX - range->lba ? UINT64_MAX : range->lba + range->blocks;
-    if (path_unmapped(e->x->path) == UNMAPPED_ZEROS &&
-        change_range_fits(range->lba, range->blocks, change_block_bytes(e->x)))
-        change_update(e, UPDATE_ZERO, range->lba, range->blocks, NULL);
-    else
-        change_gap(e, GAP_UNKNOWN_CONTENT, range->lba, end,
+    if (!change_range_fits(range->lba, range->blocks, change_block_bytes(e->x))) {
+        change_volume_gap(e, GAP_UNKNOWN_CONTENT, "%s: its address is absurd", e->name);
+        return;
+    }
+    change_update(e, UPDATE_ZERO, range->lba, range->blocks, NULL);
+    if (path_unmapped(e->x->path) != UNMAPPED_ZEROS)
+        change_gap(e, GAP_UNKNOWN_CONTENT, range->lba, range->lba + range->blocks,
                    "%s: the device does not promise that unmapped blocks read as zeros", e->name);
 }
 
@@ -185,7 +199,7 @@ void apply_unmap(const struct ending *e) {
     if (x->data_out_bytes == 0)
         return; /* no list, nothing done (SBC-4 5.34.1) */
     AUTO_FREE uint8_t *data = exchange_parameters(x, &bytes);
-    bool readable = data != NULL && unmap_list_parse(data, bytes, &list);
+    bool readable = data != NULL && !x->data_dropped && unmap_list_parse(data, bytes, &list);
     if (!readable || e->residual_bytes > 0 || change_block_bytes(x) == 0) {
         region_gap(e, GAP_UNKNOWN_CONTENT, "unmapped blocks that cannot be told");
         return;

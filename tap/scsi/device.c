@@ -15,10 +15,13 @@ static bool is_page(struct cursor *c, uint8_t page) {
     return cursor_u8(c) == page && cursor_ok(c);
 }
 
-/* What came of a page's body: its length field, unless the allocation length cut it. */
+/*
+ * All of a page's body, or a failed cursor: initiators often ask for the first bytes only, to learn
+ * the length, and half a list of names is worse than none.
+ */
 static struct cursor page_body(struct cursor *c) {
     size_t length = cursor_be16(c);
-    return cursor_child(c, length < cursor_left(c) ? length : cursor_left(c));
+    return cursor_child(c, length);
 }
 
 /* Copies printable text without the spaces around it; anything else becomes '_'. */
@@ -152,6 +155,8 @@ bool device_identification(const uint8_t *data, size_t bytes, char name[DEVICE_N
     if (!is_page(&c, PAGE_IDENTIFICATION))
         return false;
     struct cursor body = page_body(&c);
+    if (!cursor_ok(&body))
+        return false;
     while (cursor_ok(&body) && cursor_left(&body) > 0) {
         uint8_t code_set = cursor_u8(&body) & 0x0f;
         uint8_t kind = cursor_u8(&body) & 0x3f;

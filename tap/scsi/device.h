@@ -38,7 +38,8 @@ bool device_serial(const uint8_t *data, size_t bytes, char serial[DEVICE_NAME_BY
 
 /*
  * VPD page 83h: the best name of the logical unit, "" when it has none that could be unique in the
- * world. NAA 6 before NAA 5 and 2, EUI-64, T10 vendor, SCSI name strings. False: another page.
+ * world. NAA 6 before NAA 5 and 2, EUI-64, T10 vendor, SCSI name strings. False: cut or another
+ * page.
  */
 bool device_identification(const uint8_t *data, size_t bytes, char name[DEVICE_NAME_BYTES]);
 

@@ -92,6 +92,7 @@ void tracker_status(struct exchange *x, const struct tracker_status *status) {
 }
 
 void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
-    change_abandoned(x, reason, text, time_ns);
+    if (reason != 0)
+        change_abandoned(x, reason, text, time_ns);
     exchange_destroy(x);
 }

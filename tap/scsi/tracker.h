@@ -64,7 +64,10 @@ const struct tracker_counters *tracker_counters(const struct tracker *t);
 /* Strings are copied. `protocol` is enum path_protocol. NULL: out of memory. */
 struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
                                  const char *target);
-/* Gives up every open exchange: gaps with `reason` and `text` where the device may have data. */
+/*
+ * Gives up every open exchange: gaps with `reason` and `text` where the device may have data. A
+ * reason of 0 says nothing about them: the monitor ends, and they are in flight then.
+ */
 void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
 
 /*
@@ -123,7 +126,10 @@ struct tracker_status {
 
 /* Ends the exchange: it is freed, and its holder set to NULL. */
 void tracker_status(struct exchange *x, const struct tracker_status *status);
-/* Ends it without a status: an abort, a reset, a hole that swallowed the status. Freed likewise. */
+/*
+ * Ends it without a status: an abort, a reset, a hole that swallowed the status. Freed likewise. A
+ * reason of 0 as for tracker_nexus_close().
+ */
 void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 
 DEFINE_AUTO(tracker, tracker_destroy)

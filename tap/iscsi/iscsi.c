@@ -1,0 +1,109 @@
+#include "tap/iscsi/iscsi.h"
+
+#include "tap/iscsi/internal.h"
+
+static const uint16_t assigned_ports[] = {3260, 860}; /* IANA; RFC 7143 13 */
+
+struct iscsi *iscsi_create(struct tracker *tracker) {
+    struct iscsi *i = calloc(1, sizeof *i);
+    if (i == NULL)
+        return NULL;
+    i->tracker = tracker;
+    i->crowd = (struct connection){
+        .owner = i,
+        .state = CONNECTION_BLIND,
+        .blind_reason = GAP_OVERFLOW,
+        .blind_text = "more connections than the monitor can follow",
+    };
+    return i;
+}
+
+void iscsi_destroy(struct iscsi *i) {
+    if (i == NULL)
+        return;
+    while (i->connections != NULL) {
+        struct connection *c = i->connections;
+        session_leave(c, 0, NULL, 0);
+        connection_destroy(c);
+    }
+    free(i);
+}
+
+const struct iscsi_counters *iscsi_counters(const struct iscsi *i) {
+    return &i->counters;
+}
+
+static bool is_known_port(const struct iscsi *i, uint16_t port) {
+    for (size_t k = 0; k < sizeof assigned_ports / sizeof assigned_ports[0]; k++) {
+        if (assigned_ports[k] == port)
+            return true;
+    }
+    for (size_t k = 0; k < i->port_count; k++) {
+        if (i->ports[k] == port)
+            return true;
+    }
+    return false;
+}
+
+static void *consume_open(void *context, const struct tcp_endpoints *endpoints, bool from_start,
+                          uint64_t time_ns) {
+    struct iscsi *i = context;
+    (void)time_ns;
+    /* Who is the client of a connection joined in the middle is a guess. */
+    bool known = is_known_port(i, endpoints->server_port) ||
+                 (!from_start && is_known_port(i, endpoints->client_port));
+    if (i->connection_count >= MAX_CONNECTIONS)
+        return known ? &i->crowd : NULL;
+    struct connection *c = connection_create(i, from_start, endpoints->server_port);
+    if (c == NULL)
+        return known ? &i->crowd : NULL;
+    c->known_port = known;
+    return c;
+}
+
+static bool keep_or_destroy(struct connection *c, bool keep, uint64_t time_ns) {
+    if (keep)
+        return true;
+    session_leave(c, 0, NULL, time_ns);
+    connection_destroy(c);
+    return false;
+}
+
+static bool consume_data(void *connection, enum tcp_direction direction, const uint8_t *data,
+                         size_t bytes, uint64_t time_ns) {
+    struct connection *c = connection;
+    return keep_or_destroy(c, connection_data(c, direction, data, bytes, time_ns), time_ns);
+}
+
+static bool consume_hole(void *connection, enum tcp_direction direction, uint64_t bytes,
+                         uint64_t time_ns) {
+    struct connection *c = connection;
+    return keep_or_destroy(c, connection_hole(c, direction, bytes, time_ns), time_ns);
+}
+
+static void consume_close(void *connection, enum tcp_end why, uint64_t time_ns) {
+    static const char *const texts[] = {
+        [TCP_END_FIN] = "its connection was closed before its status was seen",
+        [TCP_END_RESET] = "its connection was reset before its status was seen",
+        [TCP_END_REPLACED] = "its connection was opened again before its status was seen",
+        [TCP_END_EVICTED] = "the monitor had no room left to follow its connection",
+    };
+    struct connection *c = connection;
+    if (c == &c->owner->crowd)
+        return;
+    /* When the monitor ends, what is in flight is in flight: nothing is said about it. */
+    if (why == TCP_END_SHUTDOWN)
+        session_leave(c, 0, NULL, time_ns);
+    else
+        session_leave(c, why == TCP_END_EVICTED ? GAP_OVERFLOW : GAP_NEXUS_LOST, texts[why],
+                      time_ns);
+    connection_destroy(c);
+}
+
+struct tcp_consumer iscsi_consumer(struct iscsi *i) {
+    return (struct tcp_consumer){.context = i,
+                                 .open = consume_open,
+                                 .data = consume_data,
+                                 .hole = consume_hole,
+                                 .close = consume_close};
+}

@@ -1,0 +1,142 @@
+#include "tap/iscsi/pdu.h"
+
+#include "common/cursor.h"
+
+/* A cursor at byte `at` of a header: never past its end, for `at` is a constant. */
+static struct cursor at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
+    cursor_skip(&c, offset);
+    return c;
+}
+
+static uint8_t byte_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = at(head, offset);
+    return cursor_u8(&c);
+}
+
+static uint32_t word_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = at(head, offset);
+    return cursor_be32(&c);
+}
+
+struct pdu pdu_parse(const uint8_t head[PDU_HEAD_BYTES]) {
+    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
+    uint8_t first = cursor_u8(&c);
+    cursor_skip(&c, 3);
+    struct pdu pdu = {.opcode = first & 0x3f, .immediate = (first & 0x40) != 0};
+    pdu.ahs_bytes = 4u * cursor_u8(&c);
+    pdu.data_bytes = cursor_be24(&c);
+    pdu.lun = cursor_be64(&c);
+    pdu.task_tag = cursor_be32(&c);
+    return pdu;
+}
+
+bool pdu_is_of_initiator(uint8_t opcode) {
+    return opcode <= PDU_LOGOUT_REQUEST || opcode == PDU_SNACK ||
+           (opcode >= 0x1c && opcode <= 0x1e);
+}
+
+bool pdu_is_of_target(uint8_t opcode) {
+    return (opcode >= PDU_NOP_IN && opcode <= PDU_LOGOUT_RESPONSE) || opcode == PDU_R2T ||
+           opcode == PDU_ASYNC || (opcode >= 0x3c && opcode <= 0x3f);
+}
+
+struct pdu_command pdu_command(const uint8_t head[PDU_HEAD_BYTES]) {
+    uint8_t flags = byte_at(head, 1);
+    struct cursor c = at(head, 20);
+    struct pdu_command command = {.reads = (flags & 0x40) != 0,
+                                  .writes = (flags & 0x20) != 0,
+                                  .attribute = flags & 0x07,
+                                  .expected_bytes = cursor_be32(&c),
+                                  .command_number = cursor_be32(&c)};
+    cursor_skip(&c, 4);
+    cursor_copy(&c, command.cdb, sizeof command.cdb);
+    return command;
+}
+
+static void take_extension(struct cursor body, uint8_t type, struct pdu_extension *extension) {
+    enum { EXTENDED_CDB = 1, READ_LENGTH = 2 };
+    cursor_skip(&body, 1); /* reserved */
+    size_t left = cursor_left(&body);
+    if (type == EXTENDED_CDB) {
+        extension->cdb = cursor_bytes(&body, left);
+        extension->cdb_bytes = left;
+    } else if (type == READ_LENGTH) {
+        extension->read_bytes = cursor_be32(&body);
+    }
+}
+
+bool pdu_extension(const uint8_t *ahs, size_t bytes, struct pdu_extension *extension) {
+    struct cursor c = cursor_of(ahs, bytes);
+    *extension = (struct pdu_extension){0};
+    while (cursor_ok(&c) && cursor_left(&c) > 0) {
+        size_t length = cursor_be16(&c);
+        uint8_t type = cursor_u8(&c);
+        struct cursor body = cursor_child(&c, length);
+        size_t over = (length + 3) % 4; /* the three bytes before it count for the padding */
+        if (!cursor_ok(&body))
+            return false;
+        take_extension(body, type, extension);
+        if (over != 0 && cursor_left(&c) > 0)
+            cursor_skip(&c, 4 - over);
+    }
+    return cursor_ok(&c);
+}
+
+static uint32_t underflow(const uint8_t head[PDU_HEAD_BYTES]) {
+    return (byte_at(head, 1) & 0x02) != 0 ? word_at(head, 44) : 0;
+}
+
+struct pdu_data pdu_data(const uint8_t head[PDU_HEAD_BYTES]) {
+    struct pdu_data data = {.offset = word_at(head, 40)};
+    data.has_status = (byte_at(head, 1) & 0x01) != 0;
+    if (data.has_status) {
+        data.status = byte_at(head, 3);
+        data.residual_underflow = underflow(head);
+    }
+    return data;
+}
+
+struct pdu_response pdu_response(const uint8_t head[PDU_HEAD_BYTES]) {
+    return (struct pdu_response){.response = byte_at(head, 2),
+                                 .status = byte_at(head, 3),
+                                 .residual_underflow = underflow(head)};
+}
+
+struct pdu_task_request pdu_task_request(const uint8_t head[PDU_HEAD_BYTES]) {
+    return (struct pdu_task_request){.function = byte_at(head, 1) & 0x7f,
+                                     .referenced_tag = word_at(head, 20)};
+}
+
+uint8_t pdu_task_response(const uint8_t head[PDU_HEAD_BYTES]) {
+    return byte_at(head, 2);
+}
+
+struct pdu_login pdu_login(const uint8_t head[PDU_HEAD_BYTES]) {
+    uint8_t flags = byte_at(head, 1);
+    struct cursor session = at(head, 8);
+    struct cursor connection = at(head, 20);
+    struct pdu_login login = {.transit = (flags & 0x80) != 0,
+                              .more = (flags & 0x40) != 0,
+                              .next_stage = flags & 0x03,
+                              .version_min = byte_at(head, 3),
+                              .status_class = byte_at(head, 36)};
+    login.isid = cursor_be(&session, 6);
+    login.tsih = cursor_be16(&session);
+    login.connection = cursor_be16(&connection);
+    return login;
+}
+
+struct pdu_logout pdu_logout(const uint8_t head[PDU_HEAD_BYTES]) {
+    struct cursor connection = at(head, 20);
+    return (struct pdu_logout){.reason = byte_at(head, 1) & 0x7f,
+                               .connection = cursor_be16(&connection)};
+}
+
+uint8_t pdu_logout_response(const uint8_t head[PDU_HEAD_BYTES]) {
+    return byte_at(head, 2);
+}
+
+uint8_t pdu_reject_reason(const uint8_t head[PDU_HEAD_BYTES]) {
+    return byte_at(head, 2);
+}

@@ -1,0 +1,195 @@
+#include "tap/iscsi/internal.h"
+
+#include <stdio.h>
+#include <utlist.h>
+
+struct task *session_task(struct session *s, uint32_t tag) {
+    struct task *task = NULL;
+    HASH_FIND(hh, s->tasks, &tag, sizeof tag, task);
+    return task;
+}
+
+/* A flow that is in the middle of this task's data must not go on using it. */
+static void forget_in_flows(const struct task *task) {
+    for (int direction = 0; direction < 2; direction++) {
+        struct flow *flow = &task->connection->flows[direction];
+        if (flow->task == task)
+            flow->task = NULL;
+    }
+}
+
+void session_task_move(struct task *task, struct connection *to) {
+    forget_in_flows(task);
+    task->connection = to;
+}
+
+void session_task_end(struct session *s, struct task *task) {
+    forget_in_flows(task);
+    HASH_DEL(s->tasks, task);
+    s->owner->task_count--;
+    free(task);
+}
+
+void session_task_abandon(struct session *s, struct task *task, uint16_t reason, const char *text,
+                          uint64_t time_ns) {
+    if (task->exchange != NULL)
+        tracker_abandon(task->exchange, reason, text, time_ns);
+    session_task_end(s, task);
+}
+
+void session_abandon(struct session *s, const struct connection *c, const uint64_t *lun,
+                     uint16_t reason, const char *text, uint64_t time_ns) {
+    struct task *task, *next;
+    HASH_ITER(hh, s->tasks, task, next) {
+        if (task->kind != TASK_COMMAND || (c != NULL && task->connection != c) ||
+            (lun != NULL && task->lun != *lun))
+            continue;
+        session_task_abandon(s, task, reason, text, time_ns);
+    }
+}
+
+static void make_room(struct session *s, uint64_t time_ns) {
+    if (s->owner->task_count < MAX_TASKS || s->tasks == NULL)
+        return;
+    session_task_abandon(s, s->tasks, GAP_OVERFLOW, "more tasks open than the monitor can follow",
+                         time_ns);
+}
+
+struct task *session_task_begin(struct connection *c, uint32_t tag, enum task_kind kind,
+                                uint64_t lun, uint64_t time_ns) {
+    struct session *s = c->session;
+    struct task *before = session_task(s, tag);
+    if (before != NULL)
+        session_task_abandon(s, before, GAP_STREAM_HOLE,
+                             "its task tag came again before its status was seen", time_ns);
+    make_room(s, time_ns);
+    struct task *task = calloc(1, sizeof *task);
+    if (task == NULL)
+        return NULL;
+    task->tag = tag;
+    task->kind = kind;
+    task->lun = lun;
+    task->connection = c;
+    HASH_ADD(hh, s->tasks, tag, sizeof task->tag, task);
+    if (task->hh.tbl == NULL) {
+        free(task);
+        return NULL;
+    }
+    s->owner->task_count++;
+    return task;
+}
+
+static bool is_same_session(const struct session *s, const struct connection *c,
+                            const struct login_result *result) {
+    bool same_group = s->portal_group == result->portal_group;
+    return s->current && s->isid == c->isid && same_group &&
+           strcmp(s->initiator, result->initiator) == 0 && strcmp(s->target, result->target) == 0;
+}
+
+static struct session *session_create(struct connection *c, const struct login_result *result) {
+    struct iscsi *i = c->owner;
+    struct session *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->nexus = tracker_nexus_open(i->tracker, PATH_ISCSI, result->initiator, result->target);
+    if (s->nexus == NULL) {
+        free(s);
+        return NULL;
+    }
+    s->owner = i;
+    s->current = true;
+    s->isid = c->isid;
+    s->portal_group = result->portal_group;
+    s->error_recovery_level = result->error_recovery_level;
+    snprintf(s->initiator, sizeof s->initiator, "%s", result->initiator);
+    snprintf(s->target, sizeof s->target, "%s", result->target);
+    DL_APPEND(i->sessions, s);
+    return s;
+}
+
+/*
+ * RFC 7143 6.3.4: a connection that logs in again under its number takes the place of the old one,
+ * whose tasks are over (or go on here, after a reassignment, on recovery level 2).
+ */
+static void reinstate_connection(struct session *s, const struct connection *c, uint64_t time_ns) {
+    if (s->error_recovery_level >= 2)
+        return;
+    for (struct connection *old = s->connections; old != NULL; old = old->session_next) {
+        if (old->id == c->id)
+            session_abandon(s, old, NULL, GAP_NEXUS_LOST,
+                            "its connection was logged in again before its status was seen",
+                            time_ns);
+    }
+}
+
+struct session *session_enter(struct connection *c, const struct login_result *result,
+                              uint64_t time_ns) {
+    struct session *s = c->owner->sessions;
+    while (s != NULL && !is_same_session(s, c, result))
+        s = s->next;
+    if (s != NULL && c->tsih == 0) {
+        /* The old session's connections may still be there, but nothing on them counts any more. */
+        session_abandon(s, NULL, NULL, GAP_NEXUS_LOST,
+                        "its session was logged in again before its status was seen", time_ns);
+        s->current = false;
+        s = NULL;
+    }
+    if (s == NULL)
+        s = session_create(c, result);
+    else
+        reinstate_connection(s, c, time_ns);
+    if (s == NULL)
+        return NULL;
+    if (s->connections != NULL)
+        s->several = true;
+    DL_APPEND2(s->connections, c, session_prev, session_next);
+    return s;
+}
+
+static void session_destroy(struct session *s, uint16_t reason, const char *text,
+                            uint64_t time_ns) {
+    struct task *task, *next;
+    tracker_nexus_close(s->nexus, reason, text, time_ns);
+    HASH_ITER(hh, s->tasks, task, next) {
+        HASH_DEL(s->tasks, task);
+        s->owner->task_count--;
+        free(task);
+    }
+    DL_DELETE(s->owner->sessions, s);
+    free(s);
+}
+
+/* On recovery level 2 its tasks may go on with data that is not seen to be theirs. */
+static void mark_unseen(struct session *s) {
+    struct task *task, *next;
+    HASH_ITER(hh, s->tasks, task, next) {
+        if (task->exchange != NULL)
+            tracker_data_out_lost(task->exchange, 0, UINT32_MAX);
+    }
+}
+
+/* Tasks that may be reassigned stay with the session, and on no connection that is still there. */
+static void entrust_tasks(struct session *s, const struct connection *from, struct connection *to) {
+    struct task *task, *next;
+    HASH_ITER(hh, s->tasks, task, next) {
+        if (task->connection == from)
+            session_task_move(task, to);
+    }
+}
+
+void session_leave(struct connection *c, uint16_t reason, const char *text, uint64_t time_ns) {
+    struct session *s = c->session;
+    if (s == NULL)
+        return;
+    c->session = NULL;
+    DL_DELETE2(s->connections, c, session_prev, session_next);
+    if (s->connections == NULL) {
+        if (s->error_recovery_level >= 2 && reason != 0)
+            mark_unseen(s);
+        session_destroy(s, reason, text, time_ns);
+        return;
+    }
+    if (s->error_recovery_level < 2)
+        session_abandon(s, c, NULL, reason, text, time_ns);
+    entrust_tasks(s, c, s->connections);
+}
