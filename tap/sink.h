@@ -64,7 +64,10 @@ struct sink_gap {
 struct sink {
     void (*update)(struct sink *s, const struct sink_update *update);
     void (*gap)(struct sink *s, const struct sink_gap *gap);
-    /* A path appeared, or more became known of it. Always before the first update of the path. */
+    /*
+     * A path appeared, or more became known of it. Always before the first gap
+     * of the path, and the first update of it that was applied.
+     */
     void (*path)(struct sink *s, const struct sink_path *path, uint64_t time_ns);
 };
 

@@ -19,7 +19,7 @@
 
 enum {
     MAX_CONNECTIONS = 16384, /* about 1 KiB each; those beyond are not read */
-    MAX_LOGINS = 1024,       /* logins under way, with up to 128 KiB of text each */
+    MAX_LOGINS = 1024,       /* logins under way, with up to 32 KiB of text each */
     MAX_TASKS = 131072,
     MAX_PORTS = 64, /* where a login was seen */
     NOTE_BYTES = 264,

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 3, BATCH_RECORDS = 40, TRIES = 60, WAIT_MS = 1000 };
+enum { LANES = 3, BATCH_RECORDS = 40, TRIES = 60, WAIT_MS = 3000 };
 
 static void shuffle(size_t *index, size_t count, uint64_t *state) {
     for (size_t i = count; i > 1; i--) {
@@ -35,17 +35,27 @@ static void send_some(struct sim_lane **lanes, const struct sim_stream *s, const
     }
 }
 
+/* The records that are not acknowledged. */
+static size_t missing(const struct sim_stream *s, const struct rangeset *durable, size_t *index) {
+    size_t count = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        if (!rangeset_contains(durable, s->records[i].order, s->records[i].order + 1))
+            index[count++] = i;
+    }
+    return count;
+}
+
 static bool deliver(struct sim_lane **lanes, const struct sim_stream *s, uint64_t *state) {
     struct rangeset durable;
     rangeset_init(&durable, 1000000);
     size_t *index = calloc(s->count, sizeof *index);
-    for (size_t i = 0; i < s->count; i++)
-        index[i] = i;
     bool all = false;
     for (int tries = 0; tries < TRIES && !all; tries++) {
-        shuffle(index, s->count, state);
-        send_some(lanes, s, index, s->count);
-        send_some(lanes, s, index, s->count / 2);
+        size_t count = missing(s, &durable, index);
+        shuffle(index, count, state);
+        send_some(lanes, s, index, count);
+        if (tries == 0)
+            send_some(lanes, s, index, count / 2);
         for (size_t i = 0; i < LANES && !all; i++)
             all = sim_await_durable(lanes[i], s, &durable, WAIT_MS);
     }

@@ -28,7 +28,7 @@ enum {
     LANES = 32,
     IDENTITY_BYTES = 255,
     BATCH_BYTES = 1 << 20,
-    BREAK_EVERY = 60, /* batches, on average */
+    BREAK_EVERY = 24, /* batches, on average */
     DUPLICATE_EVERY = 8,
     QUIET_MS = 40, /* the monitor waits for us: let go */
 };
@@ -195,7 +195,7 @@ static void take_batch(struct proxy *p, const struct message_batch *batch, struc
 
 /* A batch holds records of one stream: what belongs to another one goes back. */
 static void fill_batch(struct proxy *p, struct buffer *b, struct message_batch *batch) {
-    size_t wanted = 1 + next_random(p, p->slow ? 20 : 300);
+    size_t wanted = 1 + next_random(p, p->slow ? 20 : (uint64_t)1 << next_random(p, 9));
     for (size_t tries = 0; tries < wanted && p->piece_count > 0; tries++) {
         struct piece piece = take_random_piece(p);
         if (batch->records == 0) {

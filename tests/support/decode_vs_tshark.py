@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Writing commands as tshark sees them: tshark_writes.py FILE, one JSON object per command and line.
+"""Does tapd --decode say of the writing commands what tshark says?
 
-From tshark's PDML, in the order of the statuses: {"lun", "opcode", "lba", "blocks", "status"}. A command
-without a status is left out; what tshark does not decode (32-byte CDBs) has null for lba and blocks.
-UNMAP gives one line per descriptor.
+usage: decode_vs_tshark.py CAPTURE.pcap DECODED
+
+Compares LUN, operation code, LBA, blocks and status of every writing command that has a status, as a
+multiset. DECODED is what tapd --decode printed. A command that ended GOOD may be a gap over its range there
+(UNMAP on a device that does not promise zeros). What tshark 4.0 cannot do is left out: LBA and blocks of
+32-byte CDBs; and of a session with data digests it finds only a part, so that there the question is whether
+tapd has seen that part.
 """
 import collections
 import json
@@ -11,10 +15,14 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
+UNMAP = 0x42
 WRITES = {0x0A, 0x2A, 0xAA, 0x8A, 0x2E, 0xAE, 0x8E, 0x41, 0x93, 0x42, 0x89, 0x9C}
 EXTENDED = 0x7F
 # Service actions of 7Fh that write: WRITE(32), WRITE AND VERIFY(32), WRITE SAME(32)
 EXTENDED_WRITES = {0x0B, 0x0C, 0x0D}
+# SAM-6, 5.3.1, as tapd names them
+STATUS = {"good": 0x00, "check_condition": 0x02, "condition_met": 0x04, "busy": 0x08,
+          "reservation_conflict": 0x18, "task_set_full": 0x28, "aca_active": 0x30, "task_aborted": 0x40}
 LBA_FIELDS = ("scsi_sbc.rdwr6.lba", "scsi_sbc.rdwr10.lba", "scsi_sbc.rdwr16.lba",
               "scsi_sbc.wrverify.lba", "scsi_sbc.wrverify.lba64")
 BLOCKS_FIELDS = ("scsi_sbc.rdwr6.xferlen", "scsi_sbc.rdwr10.xferlen", "scsi_sbc.rdwr12.xferlen",
@@ -62,7 +70,7 @@ def take_command(iscsi, scsi):
     blocks = scsi.first(*BLOCKS_FIELDS)
     if opcode == 0x0A and blocks == 0:
         blocks = 256  # SBC-3, 5.31: WRITE(6) with a length of 0
-    if opcode in (0x42, EXTENDED):
+    if opcode in (UNMAP, EXTENDED):
         lba = blocks = None
     return {"lun": lun_of(iscsi), "opcode": opcode, "lba": lba, "blocks": blocks}
 
@@ -74,10 +82,13 @@ def take_descriptors(command, scsi):
         command["descriptors"] = [(number(a), number(b)) for a, b in zip(lbas, counts)]
 
 
-def lines_of(command, status):
-    base = {"lun": command["lun"], "opcode": command["opcode"], "status": status}
-    for lba, blocks in command.get("descriptors", [(command["lba"], command["blocks"])]):
-        yield dict(base, lba=lba, blocks=blocks)
+def rows_of(command, status):
+    """One row, or one per descriptor of an UNMAP that was done."""
+    places = [(command["lba"], command["blocks"])]
+    if status == 0:
+        places = command.get("descriptors", places)
+    for lba, blocks in places:
+        yield (command["lun"], command["opcode"], lba, blocks, status)
 
 
 def packets(path):
@@ -103,9 +114,9 @@ def packets(path):
         sys.exit("tshark cannot read " + path)
 
 
-def main():
+def tshark_rows(path):
     pending = {}
-    for stream, pdus in packets(sys.argv[1]):
+    for stream, pdus in packets(path):
         for iscsi, scsis in pdus:
             opcode = iscsi.first("iscsi.opcode")
             key = (stream, iscsi.first("iscsi.initiatortasktag"))
@@ -118,9 +129,63 @@ def main():
                 if key in pending:
                     take_descriptors(pending[key], scsi)
             if opcode == 0x21 and key in pending:
-                status = iscsi.first("iscsi.scsiresponse.status")
-                for line in lines_of(pending.pop(key), status):
-                    print(json.dumps(line, sort_keys=True))
+                yield from rows_of(pending.pop(key), iscsi.first("iscsi.scsiresponse.status"))
+
+
+def tapd_rows(path):
+    """The updates, and the ranges of the gaps."""
+    updates, gaps = collections.Counter(), collections.Counter()
+    with open(path) as lines:
+        for line in map(json.loads, lines):
+            if line["op"] == "gap":
+                gaps[line.get("lun"), line.get("lba"), line.get("blocks")] += 1
+                continue
+            opcode, status = line["opcode"], STATUS[line["status"]]
+            if opcode not in WRITES and opcode != EXTENDED:
+                continue
+            # JSON numbers of tapd are signed: a refused LBA beyond 2^63 comes out negative.
+            place = (line["lba"] % 2**64, line["blocks"])
+            if opcode == EXTENDED or (opcode == UNMAP and status != 0):
+                place = (None, None)
+            updates[(line["lun"], opcode) + place + (status,)] += 1
+    return updates, gaps
+
+
+def has_data_digests(path):
+    found = subprocess.run(["tshark", "-r", path, "-Y", "iscsi.keyvalue", "-T", "fields", "-e", "iscsi.keyvalue"],
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return b"DataDigest=CRC32C" in found.stdout
+
+
+def match_gaps(theirs, gaps):
+    """Takes away what ended GOOD and is a gap over the same range."""
+    for row in list(theirs):
+        lun, _, lba, blocks, status = row
+        taken = min(theirs[row], gaps[lun, lba, blocks]) if status == 0 else 0
+        gaps[lun, lba, blocks] -= taken
+        theirs[row] -= taken
+    return +theirs
+
+
+def complain(what, rows):
+    for lun, opcode, lba, blocks, status in sorted(rows, key=str)[:10]:
+        print(f"{what}: LUN {lun}, {opcode:02x}h, LBA {lba}, {blocks} blocks, status {status}")
+
+
+def main():
+    capture, decoded = sys.argv[1:]
+    ours, gaps = tapd_rows(decoded)
+    theirs = collections.Counter(tshark_rows(capture))
+    partial = has_data_digests(capture)
+    if partial:
+        theirs = collections.Counter({row: n for row, n in theirs.items() if row[2] is not None})
+    total = sum(theirs.values())
+    only_theirs = match_gaps(theirs - ours, gaps)
+    only_ours = collections.Counter() if partial else ours - theirs
+    complain("only tshark", only_theirs)
+    complain("only tapd", only_ours)
+    print(f"{total} commands of tshark compared" + (" (a part: data digests)" if partial else ""))
+    sys.exit(1 if only_theirs or only_ours or total == 0 else 0)
 
 
 main()
