@@ -143,9 +143,9 @@ struct gap_entry {
 /* --- writing --- */
 
 /*
- * Puts are kept in memory and go into LMDB sorted, which takes a quarter less time than in the order
- * of arrival; the writers' lock is taken at the commit only, or when more than INDEX_PENDING_BYTES
- * wait. One thread per writer.
+ * Puts are kept in memory and go into LMDB sorted, which takes a quarter less time than in the
+ * order of arrival; the writers' lock is taken at the commit only, or when more than
+ * INDEX_PENDING_BYTES wait. One thread per writer.
  */
 #define INDEX_PENDING_BYTES ((size_t)32 << 20)
 

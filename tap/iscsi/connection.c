@@ -51,8 +51,7 @@ void connection_lose(struct connection *c, uint16_t reason, const char *text, ui
     blind_gap(c, time_ns);
 }
 
-/* It does not begin with a login: another protocol, or a session that began before we watched. */
-static void join_late(struct connection *c, uint64_t time_ns) {
+void connection_join_late(struct connection *c, uint64_t time_ns) {
     if (c->from_start || !c->known_port) {
         c->state = CONNECTION_DONE;
         return;
@@ -140,11 +139,11 @@ static void run(struct connection *c, enum tcp_direction direction, struct curso
     }
 }
 
-/* The first byte decides, so that other protocols cost nothing. */
-static void begin(struct connection *c, enum tcp_direction direction, uint8_t first,
+/* The first bytes decide, so that other protocols cost nothing. */
+static void begin(struct connection *c, enum tcp_direction direction, struct cursor first,
                   uint64_t time_ns) {
-    if (direction != TCP_TO_SERVER || !entry_is_first_byte(first)) {
-        join_late(c, time_ns);
+    if (direction != TCP_TO_SERVER || !entry_may_begin(first.next, cursor_left(&first))) {
+        connection_join_late(c, time_ns);
         return;
     }
     c->state = CONNECTION_LOGIN;
@@ -156,8 +155,7 @@ bool connection_data(struct connection *c, enum tcp_direction direction, const u
     if (bytes == 0)
         return c->state != CONNECTION_DONE;
     if (c->state == CONNECTION_NEW) {
-        struct cursor peek = in;
-        begin(c, direction, cursor_u8(&peek), time_ns);
+        begin(c, direction, in, time_ns);
     } else if (c->state == CONNECTION_BLIND) {
         blind_gap(c, time_ns);
     }
@@ -180,7 +178,7 @@ bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_
     uint32_t lost = 0;
     if (c->state == CONNECTION_NEW) {
         c->from_start = false;
-        join_late(c, time_ns);
+        connection_join_late(c, time_ns);
     } else if (c->state == CONNECTION_BLIND) {
         blind_gap(c, time_ns);
     } else if (is_readable(c)) {

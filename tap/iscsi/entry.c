@@ -2,8 +2,15 @@
 
 enum { STAGE_FULL_FEATURE = 3 };
 
-bool entry_is_first_byte(uint8_t first) {
-    return (first & 0x3f) == PDU_LOGIN_REQUEST && (first & 0x80) == 0;
+bool entry_may_begin(const uint8_t *data, size_t bytes) {
+    struct cursor c = cursor_of(data, bytes);
+    bool fits = (cursor_u8(&c) & 0xbf) == PDU_LOGIN_REQUEST;
+    cursor_skip(&c, 1); /* flags */
+    /* Versions 0 at most and at least, no AHS; bytes that have not come yet read as 0. */
+    fits &= cursor_u8(&c) == 0;
+    fits &= cursor_u8(&c) == 0;
+    fits &= cursor_u8(&c) == 0;
+    return fits;
 }
 
 static void not_iscsi(struct connection *c) {
@@ -61,7 +68,8 @@ void entry_header(struct connection *c, enum tcp_direction direction, uint64_t t
     bool first = c->login == NULL && direction == TCP_TO_SERVER;
     bool expected = is_expected(&flow->framer, direction);
     if (first && (!expected || login.version_min > 0)) {
-        not_iscsi(c);
+        c->owner->counters.malformed++;
+        connection_join_late(c, time_ns);
         return;
     }
     if (!expected || (c->login == NULL && !first)) {

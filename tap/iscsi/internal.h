@@ -117,6 +117,8 @@ bool connection_data(struct connection *c, enum tcp_direction direction, const u
                      size_t bytes, uint64_t time_ns);
 bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_t bytes,
                      uint64_t time_ns);
+/* It does not begin with a login: another protocol, or a session that began before we watched. */
+void connection_join_late(struct connection *c, uint64_t time_ns);
 /* It cannot be read from here on; what it may do to volumes becomes a gap, now and as it goes on.
  */
 void connection_lose(struct connection *c, uint16_t reason, const char *text, uint64_t time_ns);
@@ -125,8 +127,9 @@ void connection_lose(struct connection *c, uint16_t reason, const char *text, ui
 void entry_header(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
 void entry_text(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
 void entry_end(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
-/* Is this how an iSCSI connection begins? */
-bool entry_is_first_byte(uint8_t first);
+/* Can this be how an iSCSI connection begins? Judged by as many bytes as there are, at least one.
+ */
+bool entry_may_begin(const uint8_t *data, size_t bytes);
 
 /* duty.c: full feature phase */
 void duty_header(struct connection *c, enum tcp_direction direction, uint64_t time_ns);

@@ -129,3 +129,53 @@ Test(store, format_text_is_read_strictly) {
     static const char zero[] = "sanrewind store\nversion 0\nid 00000000000000ff\n";
     cr_assert_eq(format_file_parse(zero, strlen(zero), &id, &err), ERR_FORMAT);
 }
+
+enum { ROUNDS = 60, PER_ROUND = 20 };
+
+/* Commits rounds of updates of one path; the caller's share of two processes that write at once. */
+static void write_rounds(struct rig *rig, uint64_t path) {
+    uint8_t data[512];
+    for (uint64_t i = 0; i < ROUNDS * PER_ROUND; i++) {
+        memset(data, (int)(path + i), sizeof data);
+        rig_put(rig, path, &(struct stamp){i + 1, path, 1, i}, i * 512, 512, data, 512);
+        if (i % PER_ROUND == PER_ROUND - 1)
+            rig_commit(rig);
+    }
+}
+
+static bool check_piece(void *context, const struct piece *p) {
+    struct rig *rig = context;
+    uint8_t back[512];
+    rig_ok(rig, segments_read(rig->store->segments, &p->extent, 0, back, 512, &rig->err));
+    cr_assert_eq(crc32c(0, back, 512), p->payload_crc32c);
+    cr_assert_eq(back[511], (uint8_t)(p->stamp.monitor + p->stamp.order));
+    return true;
+}
+
+Test(store, two_processes_write_at_once) {
+    struct rig rig;
+    rig_start(&rig);
+    rig_close(&rig);
+    pid_t child = fork();
+    if (child == 0) {
+        rig_ok(&rig, store_open(rig.dir, STORE_WRITE, &rig.store, &rig.err));
+        rig.segment = segments_writer_create(rig.store->segments);
+        write_rounds(&rig, 5);
+        rig_close(&rig);
+        _exit(0);
+    }
+    rig_open(&rig);
+    write_rounds(&rig, 6);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    AUTO(index_reader) r = rig_reader(&rig);
+    for (uint64_t path = 5; path <= 6; path++) {
+        uint64_t updates;
+        rig_ok(&rig, index_count_updates(r, path, UINT64_MAX, &updates, &rig.err));
+        cr_assert_eq(updates, ROUNDS * PER_ROUND);
+        rig_ok(&rig, index_each_piece(r, path, 0, UINT64_MAX, check_piece, &rig, &rig.err));
+    }
+    index_reader_close(take_pointer(&r));
+    rig_end(&rig);
+}
