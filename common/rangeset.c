@@ -56,6 +56,8 @@ static bool insert_at(struct rangeset *s, size_t index, struct range range) {
 }
 
 static void erase(struct rangeset *s, size_t index, size_t count) {
+    if (count == 0)
+        return;
     size_t tail = s->count - index - count;
     memmove(s->ranges + index, s->ranges + index + count, tail * sizeof *s->ranges);
     s->count -= count;

@@ -7,7 +7,8 @@
  *     latest                             the newest time that can be restored
  *     bookmark:NAME  before-write:LBA    looked up in the store
  *
- * Local times without an offset are refused: which one is meant is not ours to guess. So are leap seconds
+ * Local times without an offset are refused: which one is meant is not ours to guess. So are leap
+ * seconds
  * (":60"): the clock that makes time marks has no number for them. Years 1970 to 2554.
  */
 #ifndef SANREWIND_PROTO_WHEN_H

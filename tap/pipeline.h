@@ -8,6 +8,7 @@
 #define SANREWIND_TAP_PIPELINE_H
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "tap/decap/decap.h"
 #include "tap/iscsi/iscsi.h"
 #include "tap/packet.h"
@@ -16,6 +17,9 @@
 #include "tap/tcp/tcp.h"
 
 struct pipeline;
+
+/* How often a promise is made, in packet time. */
+#define PIPELINE_HEARTBEAT_NS (250 * NS_PER_MS)
 
 /* The sink is borrowed. NULL: out of memory. */
 struct pipeline *pipeline_create(struct sink *sink);
@@ -27,6 +31,12 @@ void pipeline_tick(struct pipeline *p, uint64_t now_ns);
 /* The capture ended: what is held back is decided now. The pipeline can only be destroyed
  * afterwards. */
 void pipeline_finish(struct pipeline *p);
+
+/*
+ * What may be promised when packets up to seen_ns were given: no update or gap with an earlier or
+ * equal time is to come any more.
+ */
+uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns);
 
 /* Packets and PDUs that could not be understood, all reasons together. */
 uint64_t pipeline_malformed(const struct pipeline *p);

@@ -2,10 +2,12 @@
 
 #include <string.h>
 
-static const struct {
+struct command {
     const char *name;
     command_function *run;
-} commands[] = {
+};
+
+static const struct command commands[] = {
     {"status", command_status},         {"monitors", command_monitors},
     {"volumes", command_volumes},       {"window", command_window},
     {"timeline", command_timeline},     {"resolve", command_resolve},

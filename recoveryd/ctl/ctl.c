@@ -9,11 +9,13 @@
 
 #define DEFAULT_SERVER "tcp://127.0.0.1:9440"
 
-static const struct {
+struct command {
     const char *name;
     ctl_function *run;
     const char *description;
-} commands[] = {
+};
+
+static const struct command commands[] = {
     {"status", ctl_status, "the store, its monitors and its volumes at a glance"},
     {"monitors", ctl_monitors, "every monitor: how far it is, what it saw and lost"},
     {"volumes", ctl_volumes, "every volume: size, times, paths, whether it is exact"},

@@ -24,7 +24,9 @@ static int append(struct worker *w, const struct frame *frame, struct extent *wh
     int code = segments_append(w->writer, frame->data, frame->bytes, where, err);
     while (code == ERR_FULL) {
         if (!full_wait(&w->full, err))
-            code = error_set(err, ERR_STOPPED, "stopped while the disk was full");
+            code = error_set(err, ERR_STOPPED,
+                             "stopped while the disk was full: monitors will send again what was "
+                             "not acknowledged");
         else
             code = segments_append(w->writer, frame->data, frame->bytes, where, err);
     }

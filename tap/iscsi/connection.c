@@ -186,7 +186,7 @@ bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_
             lose_place(c, time_ns);
         } else {
             duty_lost(c, direction, offset, lost);
-            struct cursor nothing = {0};
+            struct cursor nothing = cursor_of("", 0);
             run(c, direction, &nothing, time_ns);
         }
     }

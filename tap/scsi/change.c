@@ -30,7 +30,7 @@ uint32_t change_block_bytes(const struct exchange *x) {
 }
 
 bool change_range_fits(uint64_t lba, uint64_t blocks, uint32_t block_bytes) {
-    uint64_t most = INT64_MAX / block_bytes;
+    uint64_t most = (uint64_t)INT64_MAX / block_bytes;
     return blocks <= most && lba <= most - blocks;
 }
 

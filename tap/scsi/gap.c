@@ -33,7 +33,7 @@ void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t e
                 uint32_t block_bytes, const struct gap_cause *cause) {
     if (first >= end)
         return;
-    uint64_t most = block_bytes > 0 ? INT64_MAX / block_bytes : 0;
+    uint64_t most = block_bytes > 0 ? (uint64_t)INT64_MAX / block_bytes : 0;
     if (first >= most) {
         gap_volume(t, path, cause); /* no device has such an address: believe nothing of it */
         return;

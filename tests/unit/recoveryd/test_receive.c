@@ -329,6 +329,77 @@ Test(receive, a_batch_without_hello_waits_for_one) {
     world_remove(&w);
 }
 
+/* What the next ACK says is durable. */
+static uint64_t acknowledged(struct sim_lane *lane) {
+    for (;;) {
+        AUTO_BUFFER frame;
+        struct message m;
+        struct cursor body;
+        cr_assert(sim_receive(lane, &frame, &m, &body, 10000), "no acknowledgement");
+        if (m.kind != MESSAGE_ACK)
+            continue;
+        uint64_t marks = m.ack.frontier;
+        for (uint32_t i = 0; i < m.ack.range_count; i++) {
+            struct range range = message_ack_range(&body);
+            marks += range.end - range.start;
+        }
+        return marks;
+    }
+}
+
+/* A stream begins with its record 0; a mark beyond the window is left to be sent again; END comes
+ * last. */
+Test(receive, what_has_to_wait_is_not_acknowledged) {
+    uint64_t state = test_seed();
+    struct world w;
+    struct sim_stream s;
+    struct message_welcome welcome;
+    world_make(&w);
+    world_start(&w);
+    sim_stream_make(&s, "mon", 1000, SIM_START_NS, 30, &state);
+    struct sim_lane *lane = sim_connect(w.endpoint);
+    sim_hello(lane, &s);
+    cr_assert(sim_await_welcome(lane, &welcome));
+    size_t *index = in_order(&s);
+    AUTO_BUFFER without_first;
+    AUTO_BUFFER end;
+    AUTO_BUFFER far;
+    AUTO_BUFFER first;
+    sim_batch(&s, index + 1, 8, &without_first);
+    sim_send(lane, &without_first);
+    cr_assert_eq(acknowledged(lane), 0, "before record 0");
+    sim_batch(&s, index, 1, &first);
+    sim_send(lane, &first);
+    cr_assert_gt(acknowledged(lane), 1, "record 0 and what waited for it");
+    sim_batch(&s, index + s.count - 1, 1, &end);
+    sim_send(lane, &end);
+    cr_assert_lt(acknowledged(lane), 10, "the END before its time");
+
+    struct record frontier = {.type = RECORD_FRONTIER,
+                              .order = UINT64_MAX,
+                              .frontier = {.time_ns = UINT64_MAX, .wall_ns = 1}};
+    buffer_init(&far, 4096);
+    message_batch_begin(&far);
+    record_encode(&far, &frontier);
+    message_batch_finish(&far, &(struct message_batch){s.monitor, s.stream, 1});
+    sim_send(lane, &far);
+    cr_assert_lt(acknowledged(lane), 10, "far beyond the window");
+
+    AUTO_BUFFER rest;
+    struct rangeset durable;
+    rangeset_init(&durable, 100);
+    sim_batch(&s, index, s.count - 1, &rest);
+    sim_send(lane, &rest);
+    cr_assert(sim_await_durable(lane, &s, &durable, 10000), "the END waited for the rest");
+    rangeset_release(&durable);
+    sim_disconnect(lane);
+    cr_assert_eq(world_stop(&w), 0);
+    world_expect(&w, &s);
+    free(index);
+    sim_stream_release(&s);
+    world_remove(&w);
+}
+
 /* --- restarts of the monitor ---------------------------------------------------------------------
  */
 

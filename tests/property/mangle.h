@@ -1,0 +1,42 @@
+/*
+ * mangle: what mirror ports and captures do to traffic, reproducible by a seed.
+ */
+#ifndef SANREWIND_TESTS_MANGLE_H
+#define SANREWIND_TESTS_MANGLE_H
+
+#include "tests/property/packets.h"
+
+#include <stdbool.h>
+
+enum mangle_kind {
+    MANGLE_REMOVE,    /* `count` packets from `at` on */
+    MANGLE_THIN,      /* each packet lost with 1:count */
+    MANGLE_DUPLICATE, /* each packet again, 1:4, up to 30 ms later */
+    MANGLE_REORDER,   /* each packet up to 20 ms late; stamps stay */
+    MANGLE_SNAP,      /* cut to `count` bytes */
+    MANGLE_BEHEAD,    /* nothing before packet `at` */
+    MANGLE_ONE_WAY,   /* one direction dropped: count 0 that to the server */
+    MANGLE_SHIFT,     /* sequence numbers that wrap near packet `at` */
+    MANGLE_SPLIT,     /* each segment in two, 1:2 */
+    MANGLE_KINDS
+};
+
+struct mangle {
+    enum mangle_kind kind;
+    size_t at;
+    size_t count;
+    uint64_t seed;
+    uint16_t server_port;
+};
+
+/* Into `to`, which is cleared first and borrows from `from`. */
+void mangle_apply(const struct mangle *m, const struct packets *from, struct packets *to);
+/* Does it leave packets with the times they had, and lose nothing that comes again later? */
+bool mangle_keeps_times(const struct mangle *m);
+/* "remove(at=5, count=1, seed=7)" */
+void mangle_describe(const struct mangle *m, char *text, size_t size);
+
+/* A small generator: the same numbers everywhere (splitmix64). */
+uint64_t mangle_random(uint64_t *state);
+
+#endif

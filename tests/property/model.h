@@ -1,0 +1,36 @@
+/*
+ * model: one volume, as records with a stamp up to some time make it, and what of it is in doubt.
+ *
+ * As the recovery store has it: a gap taints its range from its stamp on, until a later update.
+ */
+#ifndef SANREWIND_TESTS_MODEL_H
+#define SANREWIND_TESTS_MODEL_H
+
+#include "common/rangeset.h"
+#include "tests/property/replay.h"
+
+enum { MODEL_BLOCK = 512, MODEL_CHUNK = 65536 };
+
+struct model {
+    uint64_t path;
+    uint8_t *image;
+    uint64_t size;
+    struct rangeset gaps;
+    uint8_t *dirty;      /* a byte for each chunk: touched since it was last compared */
+    size_t next;         /* record */
+    bool announced;      /* by any record of the whole run */
+};
+
+void model_init(struct model *m, uint64_t path, uint64_t size);
+void model_release(struct model *m);
+/* Back to the baseline. */
+void model_reset(struct model *m, const uint8_t *base, const struct replay *replay);
+/* All records with stamps up to time_ns. */
+void model_advance(struct model *m, const struct replay *replay, uint64_t time_ns);
+/*
+ * The first block that differs and that `m` calls exact; UINT64_MAX when there is none. Where the
+ * reference itself is in doubt nothing is compared.
+ */
+uint64_t model_first_wrong(struct model *m, struct model *reference);
+
+#endif

@@ -1,0 +1,265 @@
+/*
+ * never_silently_wrong DIRECTORY CAPTURE sample SECONDS | exhaustive
+ *
+ * Replays a capture as it was, compares every mark with the truth, then replays it mangled: at any
+ * time, a block that is not what it should be must lie in a gap. Mangling that loses nothing must
+ * leave nothing in doubt. The seed is printed, and taken from SANREWIND_SEED; one case is run again
+ * with SANREWIND_CASE=KIND,AT,COUNT,SEED.
+ */
+#include "common/clock.h"
+#include "tests/property/mangle.h"
+#include "tests/property/model.h"
+#include "tests/property/truth.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RANDOM_TIMES = 60, MAX_TIMES = RANDOM_TIMES + TRUTH_MARKS * TRUTH_VOLUMES, SHOWN = 10 };
+#define SERVER_PORT 3260
+
+struct moment {
+    uint64_t time_ns;
+    bool mark;
+};
+
+struct trial {
+    struct truth truth;
+    struct packets packets;
+    struct packets mangled;
+    struct replay reference;
+    struct replay replay;
+    struct model right[TRUTH_VOLUMES];
+    struct model seen[TRUTH_VOLUMES];
+    struct moment moments[MAX_TIMES];
+    size_t moment_count;
+    uint64_t seed;
+    uint64_t runs;
+    uint64_t doubtful; /* of them, with something in doubt at the end */
+    uint64_t failures;
+};
+
+static int compare_moments(const void *left, const void *right) {
+    const struct moment *a = left;
+    const struct moment *b = right;
+    return a->time_ns < b->time_ns ? -1 : a->time_ns > b->time_ns;
+}
+
+/* The marks, and times right at updates, one before and a little later. */
+static void choose_moments(struct trial *t) {
+    uint64_t state = t->seed;
+    const struct truth *truth = &t->truth;
+    t->moment_count = 0;
+    for (size_t v = 0; v < truth->volume_count; v++) {
+        for (size_t i = 0; i < truth->volumes[v].mark_count; i++)
+            t->moments[t->moment_count++] =
+                (struct moment){truth->volumes[v].marks[i].time_ns, true};
+    }
+    for (size_t i = 0; i < RANDOM_TIMES && t->reference.count > 0; i++) {
+        size_t at = (size_t)(mangle_random(&state) % t->reference.count);
+        uint64_t time_ns = record_time_ns(&t->reference.records[at].record);
+        uint64_t more = i % 3 == 0 ? 0 : mangle_random(&state) % (i % 3 == 1 ? NS_PER_SECOND : NS_PER_MS);
+        t->moments[t->moment_count++] = (struct moment){time_ns + more, false};
+    }
+    qsort(t->moments, t->moment_count, sizeof t->moments[0], compare_moments);
+}
+
+static bool check_mark(struct trial *t, size_t v, const struct truth_mark *mark) {
+    struct model *m = &t->right[v];
+    char hex[SHA256_HEX_BYTES];
+    model_advance(m, &t->reference, mark->time_ns);
+    AUTO(sha256) sum = sha256_create();
+    sha256_update(sum, m->image, m->size);
+    sha256_finish_hex(sum, hex);
+    if (strcmp(hex, mark->sha256) == 0 || m->gaps.count > 0)
+        return true;
+    printf("%s at %s: differs, and nothing is in doubt\n", t->truth.volumes[v].name, mark->label);
+    return false;
+}
+
+static bool check_truth(struct trial *t) {
+    bool good = true;
+    size_t agreed = 0;
+    for (size_t v = 0; v < t->truth.volume_count; v++) {
+        const struct truth_volume *volume = &t->truth.volumes[v];
+        model_reset(&t->right[v], volume->base, &t->reference);
+        for (size_t i = 0; i < volume->mark_count; i++) {
+            good = check_mark(t, v, &volume->marks[i]) && good;
+            agreed += t->right[v].gaps.count == 0;
+        }
+    }
+    printf("%zu marks agree with the truth, exactly\n", agreed);
+    return good && agreed > 0 && t->reference.late == 0;
+}
+
+static bool is_harmless(const struct mangle *m) {
+    return m->kind == MANGLE_DUPLICATE || m->kind == MANGLE_REORDER || m->kind == MANGLE_SHIFT ||
+           m->kind == MANGLE_SPLIT;
+}
+
+static void complain(struct trial *t, const struct mangle *m, size_t v, uint64_t time_ns,
+                     const char *what, uint64_t number) {
+    char text[128];
+    mangle_describe(m, text, sizeof text);
+    if (t->failures++ < SHOWN)
+        printf("FAILED %s: volume %s at %" PRIu64 ": %s %" PRIu64
+               " (SANREWIND_CASE=%d,%zu,%zu,%" PRIu64 ")\n",
+               text, t->truth.volumes[v].name, time_ns, what, number, (int)m->kind, m->at, m->count,
+               m->seed);
+}
+
+static bool check_volume(struct trial *t, const struct mangle *m, size_t v, struct moment at) {
+    struct model *seen = &t->seen[v];
+    struct model *right = &t->right[v];
+    model_advance(right, &t->reference, at.time_ns);
+    model_advance(seen, &t->replay, at.time_ns);
+    if (!seen->announced || at.time_ns < t->mangled.list[0].time_ns ||
+        (!at.mark && !mangle_keeps_times(m)))
+        return true;
+    uint64_t wrong = model_first_wrong(seen, right);
+    if (wrong != UINT64_MAX) {
+        complain(t, m, v, at.time_ns, "silently wrong at byte", wrong);
+        return false;
+    }
+    if (at.mark && is_harmless(m) &&
+        rangeset_total(&seen->gaps) > rangeset_total(&right->gaps)) {
+        complain(t, m, v, at.time_ns, "nothing was lost, yet in doubt are bytes:",
+                 rangeset_total(&seen->gaps));
+        return false;
+    }
+    return true;
+}
+
+static void run(struct trial *t, const struct mangle *m) {
+    mangle_apply(m, &t->packets, &t->mangled);
+    if (t->mangled.count == 0)
+        return;
+    replay_run(&t->replay, &t->mangled);
+    t->runs++;
+    if (t->replay.late > 0)
+        complain(t, m, 0, t->replay.promised_ns, "records behind a promise:", t->replay.late);
+    bool doubt = false;
+    for (size_t v = 0; v < t->truth.volume_count; v++) {
+        model_reset(&t->right[v], t->truth.volumes[v].base, &t->reference);
+        model_reset(&t->seen[v], t->truth.volumes[v].base, &t->replay);
+        for (size_t i = 0; i < t->moment_count; i++) {
+            if (!check_volume(t, m, v, t->moments[i]))
+                break;
+        }
+        doubt = doubt || t->seen[v].gaps.count > 0;
+    }
+    t->doubtful += doubt;
+}
+
+static struct mangle random_mangle(struct trial *t, uint64_t *state) {
+    static const uint16_t snaps[] = {60, 96, 200, 600, 1400};
+    struct mangle m = {.server_port = SERVER_PORT, .seed = mangle_random(state) >> 32};
+    uint64_t dice = mangle_random(state) % 100;
+    m.at = (size_t)(mangle_random(state) % t->packets.count);
+    uint64_t number = mangle_random(state);
+    m.count = 1;
+    m.kind = MANGLE_REMOVE;
+    if (dice >= 60 && dice < 75) {
+        m.count = 2 + number % 40;
+    } else if (dice >= 75 && dice < 80) {
+        m.kind = MANGLE_THIN;
+        m.count = 50 << (number % 8);
+    } else if (dice >= 80) {
+        static const enum mangle_kind kinds[] = {
+            MANGLE_DUPLICATE, MANGLE_REORDER, MANGLE_SNAP,  MANGLE_BEHEAD,
+            MANGLE_ONE_WAY,   MANGLE_SHIFT,   MANGLE_SPLIT,
+        };
+        m.kind = kinds[dice % (sizeof kinds / sizeof kinds[0])];
+        m.count = m.kind == MANGLE_SNAP ? snaps[number % 5] : number % 2;
+    }
+    return m;
+}
+
+static void sample(struct trial *t, uint64_t seconds) {
+    uint64_t state = t->seed;
+    struct mono start = clock_mono();
+    while (clock_since_ns(start) < seconds * NS_PER_SECOND && t->failures < SHOWN) {
+        struct mangle m = random_mangle(t, &state);
+        run(t, &m);
+    }
+}
+
+static void exhaustive(struct trial *t) {
+    for (size_t i = 0; i < t->packets.count && t->failures < SHOWN; i++)
+        run(t, &(struct mangle){.kind = MANGLE_REMOVE, .at = i, .count = 1});
+}
+
+static bool one_case(struct trial *t) {
+    const char *text = getenv("SANREWIND_CASE");
+    struct mangle m = {.server_port = SERVER_PORT};
+    unsigned kind = 0;
+    if (text == NULL)
+        return false;
+    if (sscanf(text, "%u,%zu,%zu,%" SCNu64, &kind, &m.at, &m.count, &m.seed) != 4 ||
+        kind >= MANGLE_KINDS || m.at >= t->packets.count)
+        abort();
+    m.kind = (enum mangle_kind)kind;
+    run(t, &m);
+    return true;
+}
+
+static void release(struct trial *t) {
+    for (size_t v = 0; v < t->truth.volume_count; v++) {
+        model_release(&t->right[v]);
+        model_release(&t->seen[v]);
+    }
+    replay_release(&t->reference);
+    replay_release(&t->replay);
+    packets_release(&t->mangled);
+    packets_release(&t->packets);
+    truth_release(&t->truth);
+}
+
+static uint64_t choose_seed(void) {
+    const char *text = getenv("SANREWIND_SEED");
+    return text != NULL ? strtoull(text, NULL, 0) : clock_wall_ns() / NS_PER_MS;
+}
+
+static int prepare(struct trial *t, const char *directory, const char *capture,
+                   struct error *err) {
+    int code = truth_load(&t->truth, directory, capture, err);
+    if (code == 0)
+        code = packets_load(&t->packets, (const char *const *)t->truth.files, t->truth.file_count,
+                            err);
+    if (code < 0)
+        return code;
+    for (size_t v = 0; v < t->truth.volume_count; v++) {
+        model_init(&t->right[v], t->truth.volumes[v].path, t->truth.volumes[v].size);
+        model_init(&t->seen[v], t->truth.volumes[v].path, t->truth.volumes[v].size);
+    }
+    replay_run(&t->reference, &t->packets);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static struct trial t;
+    struct error err;
+    if (argc < 4) {
+        fprintf(stderr, "usage: %s DIRECTORY CAPTURE sample SECONDS | exhaustive\n", argv[0]);
+        return 2;
+    }
+    t.seed = choose_seed();
+    printf("SANREWIND_SEED=%" PRIu64 "\n", t.seed);
+    if (prepare(&t, argv[1], argv[2], &err) < 0) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    choose_moments(&t);
+    if (!check_truth(&t))
+        t.failures++;
+    else if (!one_case(&t) && strcmp(argv[3], "exhaustive") == 0)
+        exhaustive(&t);
+    else if (t.runs == 0)
+        sample(&t, argc > 4 ? strtoull(argv[4], NULL, 10) : 10);
+    printf("%s: %" PRIu64 " runs, %" PRIu64 " with doubts at the end, %" PRIu64 " failures\n",
+           argv[2], t.runs, t.doubtful, t.failures);
+    bool good = t.failures == 0 && t.runs > 0;
+    release(&t);
+    return good ? 0 : 1;
+}

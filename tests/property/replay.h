@@ -1,0 +1,31 @@
+/*
+ * replay: packets through the pipeline and the publisher, and the records that come out.
+ *
+ * What is checked is what a recovery server would get: promises included, which are made as the
+ * monitor makes them.
+ */
+#ifndef SANREWIND_TESTS_REPLAY_H
+#define SANREWIND_TESTS_REPLAY_H
+
+#include "proto/record.h"
+#include "tests/property/packets.h"
+
+struct replay_record {
+    struct record record;
+    const uint8_t *data; /* payload of an UPDATE; NULL none */
+    size_t number;       /* in the order in which it came: the order mark's */
+};
+
+struct replay {
+    struct replay_record *records; /* UPDATE, GAP and PATH; by stamp once replay_run() is done */
+    size_t count;
+    size_t capacity;
+    struct packets frames; /* only its blocks: copies of the batches */
+    uint64_t promised_ns;
+    uint64_t late; /* records at or below a promise that went before: always 0 */
+};
+
+void replay_run(struct replay *r, const struct packets *packets);
+void replay_release(struct replay *r);
+
+#endif
