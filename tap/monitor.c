@@ -20,9 +20,6 @@ enum { BATCHES = 48, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 #define IDLE_WAIT_NS     (20 * NS_PER_MS)
 #define DRAIN_SLICE_NS   (500 * NS_PER_MS)
 #define STOP_PATIENCE_NS (10 * NS_PER_SECOND)
-/* Both directions of a mirror arrive out of step by up to tens of ms: promise only what is older.
- */
-#define PROMISE_MARGIN_NS (100 * NS_PER_MS)
 
 struct monitor {
     const struct settings *settings;
@@ -35,7 +32,7 @@ struct monitor {
     bool live;
     uint64_t packets;
     uint64_t newest_ns;    /* greatest packet time */
-    uint64_t heartbeat_ns; /* packet time of the last heartbeat */
+    uint64_t beat_ns;      /* packet time of the last promise */
     struct mono looked_at; /* when the clock was last looked at in busy traffic */
     uint64_t dropped;      /* as last seen */
 };
@@ -158,7 +155,7 @@ static void heartbeat(struct monitor *m, uint64_t seen_ns) {
         return;
     struct publisher_vitals vitals = read_vitals(m);
     if (m->publisher != NULL)
-        publisher_heartbeat(m->publisher, seen_ns, &vitals);
+        publisher_heartbeat(m->publisher, pipeline_settled_ns(m->pipeline, seen_ns), &vitals);
     else
         fflush(stdout);
 }
@@ -170,6 +167,13 @@ static void open_stream(struct monitor *m, uint64_t first_ns) {
         publisher_heartbeat(m->publisher, first_ns - 1, &none);
 }
 
+static bool is_time_to_look(struct monitor *m) {
+    if (m->packets % PACKETS_PER_LOOK != 0 || clock_since_ns(m->looked_at) < HEARTBEAT_NS)
+        return false;
+    m->looked_at = clock_mono();
+    return true;
+}
+
 static void take_packet(struct monitor *m, const struct packet *packet) {
     if (m->packets == 0)
         open_stream(m, packet->time_ns);
@@ -177,12 +181,10 @@ static void take_packet(struct monitor *m, const struct packet *packet) {
     m->packets++;
     if (packet->time_ns > m->newest_ns)
         m->newest_ns = packet->time_ns;
-    if (!m->live || m->packets % PACKETS_PER_LOOK != 0)
+    if (m->live ? !is_time_to_look(m) : m->newest_ns < m->beat_ns + PIPELINE_HEARTBEAT_NS)
         return;
-    if (clock_since_ns(m->looked_at) < HEARTBEAT_NS)
-        return;
-    m->looked_at = clock_mono();
-    heartbeat(m, m->newest_ns - PROMISE_MARGIN_NS);
+    m->beat_ns = m->newest_ns;
+    heartbeat(m, m->newest_ns);
 }
 
 static void take_quiet(struct monitor *m, uint64_t quiet_until_ns) {

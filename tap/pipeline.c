@@ -3,6 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/*
+ * A loss shows when the receiver's acknowledgement of what was lost is seen. It may delay it for up
+ * to 500 ms (RFC 9293, 3.8.6.3); and mirrors deliver both directions out of step by tens of ms.
+ */
+#define SETTLE_NS (500 * NS_PER_MS)
+
 struct pipeline {
     struct tracker *tracker;
     struct iscsi *iscsi;
@@ -61,8 +67,10 @@ void pipeline_finish(struct pipeline *p) {
 }
 
 uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
-    (void)p;
-    return seen_ns - 100 * NS_PER_MS;
+    uint64_t pending_ns = tcp_oldest_pending(p->tcp);
+    if (pending_ns < seen_ns)
+        seen_ns = pending_ns;
+    return seen_ns > SETTLE_NS ? seen_ns - SETTLE_NS : 0;
 }
 
 static const struct tcp_counters *tcp_totals(const struct pipeline *p) {

@@ -2,9 +2,10 @@
  * sink: where the monitor's findings go: to --decode, to the publisher, or to a test.
  *
  * The tracker calls it from the one thread of its capture worker, in the order of the stream. Times
- * in what it passes are packet times and may step back by milliseconds; making them non-decreasing
- * and giving order marks is the sink's business (tap/publish/stamper). Everything passed is
- * borrowed for the time of the call.
+ * in what it passes are packet times. They may step back: what a connection held back is given
+ * late, and a gap begins when all was still right. Keeping them behind what was promised and giving
+ * order marks is the sink's business (tap/publish/stamper). Everything passed is borrowed for the
+ * time of the call.
  */
 #ifndef SANREWIND_TAP_SINK_H
 #define SANREWIND_TAP_SINK_H
@@ -51,8 +52,8 @@ struct sink_update {
 
 struct sink_gap {
     const struct sink_path *path; /* NULL: every path this monitor knows */
-    uint64_t time_ns;
-    uint64_t issued_ns; /* 0 unknown */
+    uint64_t time_ns;             /* not later than what it stands for; 0: since the last promise */
+    uint64_t issued_ns;           /* 0 unknown */
     uint64_t offset_bytes;
     uint64_t length_bytes; /* or GAP_TO_END */
     uint16_t reason;       /* enum gap_reason */

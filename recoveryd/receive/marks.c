@@ -78,8 +78,5 @@ bool marks_add(struct stream_entry *entry, uint64_t order, uint64_t promise_ns) 
 }
 
 uint64_t marks_promise(const struct record *r) {
-    if (r->type == RECORD_FRONTIER)
-        return r->frontier.time_ns;
-    uint64_t time_ns = record_time_ns(r);
-    return time_ns > 0 ? time_ns - 1 : 0;
+    return r->type == RECORD_FRONTIER ? r->frontier.time_ns : 0;
 }

@@ -20,8 +20,8 @@ bool marks_have(const struct stream_entry *entry, uint64_t order);
 bool marks_add(struct stream_entry *entry, uint64_t order, uint64_t promise_ns);
 
 /*
- * The time up to which nothing is missing once this record and all before it are there. A FRONTIER
- * says it outright; behind any other record, more with the same time mark may follow.
+ * The time up to which nothing is missing once this record and all before it are there. Only a
+ * FRONTIER says so: behind any other record, some with earlier time marks may follow.
  */
 uint64_t marks_promise(const struct record *r);
 

@@ -33,13 +33,13 @@ static bool see_announcer(void *context, uint64_t monitor, uint64_t stream) {
     return !s->announced;
 }
 
-static int put_gap(struct survey *s, uint64_t path) {
+static int put_gap(struct survey *s, uint64_t path, uint64_t time_ns) {
     char from[WHEN_TEXT_BYTES];
     char to[WHEN_TEXT_BYTES];
     char text[LIMIT_REASON_BYTES];
     snprintf(text, sizeof text, "monitor %s was not watching from %s to %s", s->fresh->name,
              when_print_utc(s->frontier_ns, from), when_print_utc(s->first_ns, to));
-    struct stamp stamp = {s->frontier_ns + 1, s->fresh->monitor, s->fresh->stream, 0};
+    struct stamp stamp = {time_ns, s->fresh->monitor, s->fresh->stream, 0};
     struct gap_record gap = {.time_ns = stamp.time_ns,
                              .path = path,
                              .length_bytes = GAP_TO_END,
@@ -49,12 +49,31 @@ static int put_gap(struct survey *s, uint64_t path) {
     return index_put_gap(s->writer, &stamp, &gap, s->err);
 }
 
+/*
+ * Updates behind the last promise must not end the gap: what was missed came after them. Those of
+ * the old streams reach at most to where the new one begins, and so do those of other monitors.
+ */
+static int put_gaps(struct survey *s, uint64_t path) {
+    struct stamp newest;
+    uint64_t since_ns = s->frontier_ns + 1;
+    int code = put_gap(s, path, since_ns);
+    if (code == 0)
+        code = index_newest_update(s->reader, path, s->first_ns, &newest, s->err);
+    if (code == ERR_NOT_FOUND)
+        return s->first_ns > since_ns ? put_gap(s, path, s->first_ns) : 0;
+    if (code == 0 && newest.time_ns > since_ns)
+        code = put_gap(s, path, newest.time_ns);
+    if (code == 0 && s->first_ns > since_ns)
+        code = put_gap(s, path, s->first_ns);
+    return code;
+}
+
 static bool see_path(void *context, const struct path_entry *path) {
     struct survey *s = context;
     s->announced = false;
     s->code = index_each_stream_of_path(s->reader, path->path, see_announcer, s, s->err);
     if (s->code == 0 && s->announced)
-        s->code = put_gap(s, path->path);
+        s->code = put_gaps(s, path->path);
     return s->code == 0;
 }
 

@@ -3,7 +3,8 @@
  *
  * Between the last promise of the old streams and the first record of the new one nobody watched.
  * Every path that the monitor had announced gets a whole-path gap, since one nanosecond after that
- * promise.
+ * promise; again where the last update before the new stream lies, and where the new stream begins,
+ * so that no update from before then ends it.
  */
 #ifndef SANREWIND_RECOVERYD_RESTART_H
 #define SANREWIND_RECOVERYD_RESTART_H

@@ -38,11 +38,13 @@ enum key {
     KEY_COUNT,
 };
 
-static const struct {
+struct key_row {
     const char *name;
     enum key_kind kind;
     uint32_t fallback;
-} keys[KEY_COUNT] = {
+};
+
+static const struct key_row keys[KEY_COUNT] = {
     [HEADER_DIGEST] = {"HeaderDigest", KEY_DIGEST, DIGEST_NONE},
     [DATA_DIGEST] = {"DataDigest", KEY_DIGEST, DIGEST_NONE},
     [INITIAL_R2T] = {"InitialR2T", KEY_BOOLEAN, 1},

@@ -1,14 +1,23 @@
 #include "tap/publish/publisher.h"
 
 #include "common/clock.h"
+#include "common/digest.h"
 #include "proto/limits.h"
 #include "proto/message.h"
+#include "tap/publish/recent.h"
 #include "tap/publish/stamper.h"
 #include "tap/scsi/payload.h"
 
 #include <string.h>
 
 enum { MAX_OUTLETS = 16, MAX_PATHS = 65536, RECORD_ROOM_BYTES = LIMIT_RECORD_HEAD_BYTES };
+
+struct known_path {
+    uint64_t id;
+    uint64_t volume;         /* the same for all paths with one designator */
+    bool fresh;              /* announced behind the last promise, which said nothing of it */
+    uint64_t doubt_until_ns; /* updates up to here do not end the gap over all of it */
+};
 
 struct publisher {
     struct sink sink; /* first: the functions get a pointer to it */
@@ -19,7 +28,9 @@ struct publisher {
     size_t outlet_count;
     struct batch *batch; /* being filled; NULL: none begun */
     struct stamper stamper;
-    uint64_t *paths; /* announced: whom a gap without a path concerns */
+    struct recent recent;
+    bool forgetful;           /* `recent` was full since the last promise */
+    struct known_path *paths; /* announced */
     size_t path_count;
     size_t path_capacity;
     uint64_t updates;
@@ -149,17 +160,61 @@ static void publish_pattern(struct publisher *p, struct record *r, const struct 
     append_update(p, r, data, 0);
 }
 
+static struct known_path *find_path(const struct publisher *p, uint64_t id) {
+    for (size_t i = 0; i < p->path_count; i++) {
+        if (p->paths[i].id == id)
+            return &p->paths[i];
+    }
+    return NULL;
+}
+
+static void append_gap(struct publisher *p, const struct sink_gap *gap,
+                       const struct recent_update *over) {
+    size_t text_bytes = strlen(gap->text);
+    if (text_bytes > LIMIT_REASON_BYTES)
+        text_bytes = LIMIT_REASON_BYTES;
+    struct record r = {
+        .type = RECORD_GAP,
+        .gap = {.time_ns = over->time_ns,
+                .issued_ns = gap->issued_ns,
+                .path = over->path,
+                .offset_bytes = over->offset_bytes,
+                .length_bytes = over->length_bytes,
+                .reason = gap->reason,
+                .text = gap->text,
+                .text_bytes = (uint16_t)text_bytes},
+    };
+    append(p, &r);
+    p->gaps++;
+}
+
+/* Remembers the update, and leaves its range in doubt when it falls into the time of a loss. */
+static void note_update(struct publisher *p, const struct update_record *u, uint64_t length) {
+    static const struct sink_gap doubt = {
+        .reason = GAP_STREAM_HOLE,
+        .text = "written about when something else was lost: nobody can tell which came last"};
+    struct recent_update update = {u->time_ns, u->path, u->offset_bytes, length};
+    const struct known_path *path = find_path(p, u->path);
+    if (u->op == UPDATE_FLUSH || length == 0)
+        return;
+    if (!recent_add(&p->recent, &update))
+        p->forgetful = true;
+    if (path != NULL && u->time_ns <= path->doubt_until_ns)
+        append_gap(p, &doubt, &update);
+}
+
 static void publish_update(struct sink *s, const struct sink_update *update) {
     struct publisher *p = (struct publisher *)s;
     if (!update->applied)
         return;
     uint64_t length = update->blocks * update->block_bytes;
+    uint64_t offset = update->lba * update->block_bytes;
     struct record r = {
         .type = RECORD_UPDATE,
         .update = {.time_ns = stamper_time(&p->stamper, update->time_ns),
                    .issued_ns = update->issued_ns,
                    .path = update->path->id,
-                   .offset_bytes = update->lba * update->block_bytes,
+                   .offset_bytes = offset,
                    .length_bytes = length,
                    .block_bytes = update->block_bytes,
                    .op = (uint8_t)update->op,
@@ -172,25 +227,38 @@ static void publish_update(struct sink *s, const struct sink_update *update) {
         publish_pattern(p, &r, update->data);
     else
         append_update(p, &r, NULL, 0);
+    r.update.offset_bytes = offset;
+    note_update(p, &r.update, length);
+}
+
+/*
+ * A gap over a whole path that began before updates which were published already: which of them
+ * came before what was lost, and which behind it, is not known.
+ */
+static void reach_back(struct publisher *p, const struct sink_gap *gap, struct known_path *path,
+                       uint64_t since_ns) {
+    struct recent_update all = {p->stamper.last_ns, path->id, 0, GAP_TO_END};
+    for (size_t i = 0; i < p->recent.count; i++) {
+        const struct recent_update *update = &p->recent.updates[i];
+        const struct known_path *other = find_path(p, update->path);
+        if (update->time_ns > since_ns && other != NULL && other->volume == path->volume)
+            append_gap(p, gap, update);
+    }
+    if (p->forgetful)
+        append_gap(p, gap, &all);
+    path->doubt_until_ns = p->stamper.last_ns;
 }
 
 static void publish_gap_of_path(struct publisher *p, const struct sink_gap *gap, uint64_t path) {
-    size_t text_bytes = strlen(gap->text);
-    if (text_bytes > LIMIT_REASON_BYTES)
-        text_bytes = LIMIT_REASON_BYTES;
-    struct record r = {
-        .type = RECORD_GAP,
-        .gap = {.time_ns = stamper_time(&p->stamper, gap->time_ns),
-                .issued_ns = gap->issued_ns,
-                .path = path,
-                .offset_bytes = gap->offset_bytes,
-                .length_bytes = gap->length_bytes,
-                .reason = gap->reason,
-                .text = gap->text,
-                .text_bytes = (uint16_t)text_bytes},
-    };
-    append(p, &r);
-    p->gaps++;
+    struct known_path *known = find_path(p, path);
+    uint64_t since_ns = stamper_time(&p->stamper, gap->time_ns);
+    if (known != NULL && known->fresh && gap->time_ns > 0)
+        since_ns = gap->time_ns;
+    struct recent_update over = {since_ns, path, gap->offset_bytes, gap->length_bytes};
+    append_gap(p, gap, &over);
+    bool whole = gap->offset_bytes == 0 && gap->length_bytes == GAP_TO_END;
+    if (whole && known != NULL && since_ns < p->stamper.last_ns)
+        reach_back(p, gap, known, since_ns);
 }
 
 static void publish_gap(struct sink *s, const struct sink_gap *gap) {
@@ -200,29 +268,34 @@ static void publish_gap(struct sink *s, const struct sink_gap *gap) {
         return;
     }
     for (size_t i = 0; i < p->path_count; i++)
-        publish_gap_of_path(p, gap, p->paths[i]);
+        publish_gap_of_path(p, gap, p->paths[i].id);
 }
 
-static void remember_path(struct publisher *p, uint64_t path) {
-    for (size_t i = 0; i < p->path_count; i++) {
-        if (p->paths[i] == path)
-            return;
+static void remember_path(struct publisher *p, const struct sink_path *path) {
+    uint64_t volume = path->id;
+    if (path->designator[0] != '\0')
+        volume = digest_id64(path->designator, strlen(path->designator));
+    struct known_path *known = find_path(p, path->id);
+    if (known != NULL) {
+        known->volume = volume;
+        return;
     }
     if (p->path_count == p->path_capacity) {
         size_t capacity = p->path_capacity > 0 ? p->path_capacity * 2 : 16;
-        uint64_t *paths =
+        struct known_path *paths =
             capacity <= MAX_PATHS ? realloc(p->paths, capacity * sizeof *paths) : NULL;
         if (paths == NULL)
             return;
         p->paths = paths;
         p->path_capacity = capacity;
     }
-    p->paths[p->path_count++] = path;
+    p->paths[p->path_count++] =
+        (struct known_path){.id = path->id, .volume = volume, .fresh = true};
 }
 
 static void publish_path(struct sink *s, const struct sink_path *path, uint64_t time_ns) {
     struct publisher *p = (struct publisher *)s;
-    remember_path(p, path->id);
+    remember_path(p, path);
     struct record r = {
         .type = RECORD_PATH,
         .path = {.time_ns = stamper_time(&p->stamper, time_ns),
@@ -260,7 +333,12 @@ static void append_frontier(struct publisher *p, uint64_t time_ns, uint32_t flag
 
 void publisher_heartbeat(struct publisher *p, uint64_t seen_ns,
                          const struct publisher_vitals *vitals) {
-    append_frontier(p, stamper_promise(&p->stamper, seen_ns), 0, vitals);
+    uint64_t promised_ns = stamper_promise(&p->stamper, seen_ns);
+    recent_settle(&p->recent, promised_ns);
+    p->forgetful = p->forgetful && p->recent.count > 0;
+    for (size_t i = 0; i < p->path_count; i++)
+        p->paths[i].fresh = false;
+    append_frontier(p, promised_ns, 0, vitals);
 }
 
 void publisher_end(struct publisher *p, uint64_t last_ns, const struct publisher_vitals *vitals) {
@@ -291,6 +369,7 @@ void publisher_destroy(struct publisher *p) {
         return;
     if (p->batch != NULL)
         batch_put(p->batch);
+    recent_release(&p->recent);
     free(p->paths);
     free(p);
 }

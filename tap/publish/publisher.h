@@ -39,7 +39,8 @@ struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct bat
 void publisher_destroy(struct publisher *p);
 struct sink *publisher_sink(struct publisher *p);
 
-/* Everything up to seen_ns has been given to the sink: promise it, and send what is waiting. */
+/* Nothing with a time up to seen_ns will be given to the sink any more: promise it, and send what
+ * is waiting. */
 void publisher_heartbeat(struct publisher *p, uint64_t seen_ns,
                          const struct publisher_vitals *vitals);
 /* The last record: the stream ends at last_ns. Nothing may be given to the sink afterwards. */

@@ -1,8 +1,9 @@
 /*
  * stamper: order marks and time marks of one stream.
  *
- * Order marks are dense from 0. Time marks are packet times made non-decreasing, and later than
- * every frontier that was promised: a recovery server may have let somebody restore up to there.
+ * Order marks are dense from 0. Time marks are packet times, later than every frontier that was
+ * promised: a recovery server may have let somebody restore up to there. They may step back: what a
+ * connection held back is given late, and a loss is older than the moment in which it is certain.
  */
 #ifndef SANREWIND_TAP_STAMPER_H
 #define SANREWIND_TAP_STAMPER_H
@@ -19,9 +20,8 @@ static inline uint64_t stamper_time(struct stamper *s, uint64_t packet_ns) {
     uint64_t time_ns = packet_ns;
     if (time_ns <= s->promised_ns)
         time_ns = s->promised_ns + 1;
-    if (time_ns < s->last_ns)
-        time_ns = s->last_ns;
-    s->last_ns = time_ns;
+    if (time_ns > s->last_ns)
+        s->last_ns = time_ns;
     return time_ns;
 }
 

@@ -208,12 +208,14 @@ static const struct action_row actions_a4[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const struct action_table {
+struct action_table {
     uint8_t opcode;
     uint8_t width; /* 2: bytes 8 and 9; 1: the low five bits of byte 1 */
     const struct action_row *rows;
     size_t count;
-} action_tables[] = {
+};
+
+static const struct action_table action_tables[] = {
     {0x7f, 2, actions_7f, COUNT(actions_7f)}, {0x83, 1, actions_83, COUNT(actions_83)},
     {0x94, 1, actions_94, COUNT(actions_94)}, {0x9e, 1, actions_9e, COUNT(actions_9e)},
     {0x9f, 1, actions_9f, COUNT(actions_9f)}, {0xa4, 1, actions_a4, COUNT(actions_a4)},

@@ -46,7 +46,7 @@ void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t e
 /* Would it say something new? */
 static bool is_stale(const struct path *path, uint64_t time_ns) {
     return !path->whole_gap || path->whole_gap_changes != path->unit->changes ||
-           time_ns >= path->whole_gap_ns + REPEAT_NS;
+           time_ns < path->whole_gap_ns || time_ns >= path->whole_gap_ns + REPEAT_NS;
 }
 
 static void gap_target(struct tracker *t, struct target *target, const struct gap_cause *cause) {
@@ -59,10 +59,11 @@ static void gap_target(struct tracker *t, struct target *target, const struct ga
     }
 }
 
-static void go_blind(struct blindness *blind, uint16_t reason, const char *text) {
+static void go_blind(struct blindness *blind, uint16_t reason, const char *text, uint64_t time_ns) {
     if (blind->reason != 0)
         return;
     blind->reason = reason;
+    blind->since_ns = time_ns;
     snprintf(blind->text, sizeof blind->text, "before this path was seen: %s", text);
 }
 
@@ -70,7 +71,7 @@ void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint6
     struct gap_cause cause = {
         .reason = reason, .text = text, .time_ns = time_ns, .initiator = n->initiator};
     gap_target(n->tracker, n->target, &cause);
-    go_blind(&n->target->blind, reason, text);
+    go_blind(&n->target->blind, reason, text, time_ns);
 }
 
 void gap_everywhere(struct tracker *t, const struct gap_cause *cause) {
@@ -83,7 +84,7 @@ void gap_everywhere(struct tracker *t, const struct gap_cause *cause) {
 void tracker_gap(struct tracker *t, uint16_t reason, const char *text, uint64_t time_ns) {
     struct gap_cause cause = {.reason = reason, .text = text, .time_ns = time_ns};
     gap_everywhere(t, &cause);
-    go_blind(&t->blind, reason, text);
+    go_blind(&t->blind, reason, text, time_ns);
 }
 
 void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns) {
@@ -92,7 +93,8 @@ void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns) {
         blind = &t->blind;
     if (blind->reason == 0)
         return;
-    gap_volume(
-        t, path,
-        &(struct gap_cause){.reason = blind->reason, .text = blind->text, .time_ns = time_ns});
+    path_announce(t, path, time_ns);
+    gap_volume(t, path,
+               &(struct gap_cause){
+                   .reason = blind->reason, .text = blind->text, .time_ns = blind->since_ns});
 }

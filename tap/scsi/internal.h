@@ -65,6 +65,7 @@ struct path {
 /* Why what a target (or the whole tracker) is told can't be read since some time. */
 struct blindness {
     uint16_t reason; /* 0: sees well */
+    uint64_t since_ns;
     char text[TEXT_BYTES];
 };
 

@@ -67,7 +67,11 @@ static bool open_consumer(struct tcp *t, struct connection *c, uint64_t time_ns)
 static void deliver(struct tcp *t, struct connection *c, unsigned from, const uint8_t *data,
                     uint64_t kept, uint64_t bytes, uint64_t time_ns) {
     enum tcp_direction direction = from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
-    c->sides[from].next += bytes;
+    struct side *side = &c->sides[from];
+    if (time_ns < side->delivered_ns)
+        time_ns = side->delivered_ns; /* behind what had to come first */
+    side->delivered_ns = time_ns;
+    side->next += bytes;
     bool wanted = c->opened || open_consumer(t, c, time_ns);
     if (wanted && kept > 0)
         wanted = t->consumer.data(c->user, direction, data, (size_t)kept, time_ns);
@@ -81,13 +85,36 @@ static void deliver(struct tcp *t, struct connection *c, unsigned from, const ui
         ignore(t, c);
 }
 
+/*
+ * When the bytes passed is not known: not before those in front of them, but a mirror may have
+ * delivered these as much as a window late.
+ */
+static uint64_t lost_since(const struct tcp *t, const struct side *side) {
+    uint64_t window_ns = t->limits.reorder_window_ns;
+    return side->delivered_ns > window_ns ? side->delivered_ns - window_ns : 0;
+}
+
 static void lose_until(struct tcp *t, struct connection *c, unsigned from, uint64_t end) {
-    deliver(t, c, from, NULL, 0, end - c->sides[from].next, t->now_ns);
+    struct side *side = &c->sides[from];
+    uint64_t bytes = end - side->next;
+    uint64_t since_ns = lost_since(t, side);
+    side->next = end;
+    t->counters.holes++;
+    t->counters.hole_bytes += bytes;
+    if (!c->opened && !open_consumer(t, c, since_ns)) {
+        ignore(t, c);
+        return;
+    }
+    enum tcp_direction direction = from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
+    if (!t->consumer.hole(c->user, direction, bytes, since_ns))
+        ignore(t, c);
 }
 
 static void close_connection(struct tcp *t, struct connection *c, enum tcp_end why) {
+    /* A RST stood at once, though it was believed later. */
+    uint64_t time_ns = why == TCP_END_RESET && c->ended_ns > 0 ? c->ended_ns : t->now_ns;
     if (c->opened)
-        t->consumer.close(c->user, why, t->now_ns);
+        t->consumer.close(c->user, why, time_ns);
     c->opened = false;
     c->user = NULL;
     c->state = CONNECTION_CLOSED;
@@ -97,8 +124,7 @@ static void close_connection(struct tcp *t, struct connection *c, enum tcp_end w
 }
 
 /* Deliver the front of one direction if nothing is missing before it; forced: whatever it needs. */
-static bool step(struct tcp *t, struct connection *c, unsigned from, uint64_t time_ns,
-                 bool forced) {
+static bool step(struct tcp *t, struct connection *c, unsigned from, bool forced) {
     struct side *side = &c->sides[from];
     if (front_offset(side) != side->next)
         return false;
@@ -111,26 +137,24 @@ static bool step(struct tcp *t, struct connection *c, unsigned from, uint64_t ti
         return true;
     }
     AUTO_FREE struct piece *piece = held_pop(&side->held);
-    if (piece->span.time_ns > time_ns)
-        time_ns = piece->span.time_ns;
-    deliver(t, c, from, piece->data, piece->span.kept, piece->span.bytes, time_ns);
+    deliver(t, c, from, piece->data, piece->span.kept, piece->span.bytes, piece->span.time_ns);
     return true;
 }
 
-static void pump(struct tcp *t, struct connection *c, uint64_t time_ns) {
+static void pump(struct tcp *t, struct connection *c) {
     bool moved = true;
     while (moved && c->state == CONNECTION_OPEN) {
         moved = false;
         for (unsigned from = 0; from < 2; from++)
-            while (c->state == CONNECTION_OPEN && step(t, c, from, time_ns, false))
+            while (c->state == CONNECTION_OPEN && step(t, c, from, false))
                 moved = true;
     }
     if (c->state == CONNECTION_OPEN && c->sides[0].closed && c->sides[1].closed)
         close_connection(t, c, TCP_END_FIN);
 }
 
-void connection_pump(struct tcp *t, struct connection *c, uint64_t time_ns) {
-    pump(t, c, time_ns);
+void connection_pump(struct tcp *t, struct connection *c) {
+    pump(t, c);
     table_account(t, c);
 }
 
@@ -219,8 +243,8 @@ bool connection_lose_settled(struct tcp *t, struct connection *c) {
     /* Each waits for the other, with nothing missing: acknowledgements that cannot be true. */
     if (!lost && c->state == CONNECTION_OPEN && front_offset(&c->sides[0]) == c->sides[0].next &&
         front_offset(&c->sides[1]) == c->sides[1].next)
-        lost = step(t, c, c->client, t->now_ns, true);
-    pump(t, c, t->now_ns);
+        lost = step(t, c, c->client, true);
+    pump(t, c);
     table_account(t, c);
     return lost;
 }
@@ -249,7 +273,7 @@ static void unblock(struct tcp *t, struct connection *c, unsigned from) {
     if (missing_end > other->next)
         lose_until(t, c, 1 - from, missing_end);
     else
-        step(t, c, from, t->now_ns, true);
+        step(t, c, from, true);
 }
 
 bool connection_force(struct tcp *t, struct connection *c) {
@@ -261,7 +285,7 @@ bool connection_force(struct tcp *t, struct connection *c) {
     if (c->state != CONNECTION_OPEN || from == 2)
         return false;
     unblock(t, c, from);
-    pump(t, c, t->now_ns);
+    pump(t, c);
     table_account(t, c);
     return true;
 }

@@ -37,7 +37,7 @@ static void start(struct tcp *t, struct connection *c) {
     c->state = CONNECTION_OPEN;
     table_account(t, c);
     table_sort_in(t, c);
-    connection_pump(t, c, t->now_ns);
+    connection_pump(t, c);
 }
 
 void handshake_settle(struct tcp *t, struct connection *c) {

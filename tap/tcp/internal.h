@@ -32,14 +32,15 @@ struct side {
     bool closed;     /* its FIN was reached */
     uint32_t origin; /* the sequence number of offset 0 */
     uint32_t initial_sequence;
-    uint64_t next;      /* the next byte to deliver */
-    uint64_t low;       /* while joining: the least offset seen */
-    uint64_t acked;     /* the other side has received everything below */
-    uint64_t settled;   /* `acked` as it was a reorder window ago */
-    uint64_t fin_at;    /* SIDE_NEVER until its FIN is seen */
-    uint64_t fin_needs; /* offset that the other side must have reached first */
-    uint64_t reset_at;  /* SIDE_NEVER until its RST is seen */
-    uint64_t last_ns;   /* packet time of its last segment that fitted */
+    uint64_t next;         /* the next byte to deliver */
+    uint64_t low;          /* while joining: the least offset seen */
+    uint64_t acked;        /* the other side has received everything below */
+    uint64_t settled;      /* `acked` as it was a reorder window ago */
+    uint64_t fin_at;       /* SIDE_NEVER until its FIN is seen */
+    uint64_t fin_needs;    /* offset that the other side must have reached first */
+    uint64_t reset_at;     /* SIDE_NEVER until its RST is seen */
+    uint64_t last_ns;      /* packet time of its last segment that fitted */
+    uint64_t delivered_ns; /* time given with its last bytes */
     struct held held;
 };
 
@@ -64,16 +65,17 @@ struct connection {
     enum connection_state state;
     struct side sides[2]; /* as in the key */
     bool client_known;
-    uint8_t client;    /* index of the client's side */
-    bool opened;       /* the consumer's open() was called */
-    bool waiting;      /* in tcp->waiting */
-    bool in_holding;   /* in tcp->holding */
-    bool in_busy;      /* in tcp->busy, otherwise in tcp->cheap */
-    size_t accounted;  /* its part of tcp->held_memory */
-    void *user;        /* what open() returned */
-    uint64_t last_ns;  /* packet time of its last segment */
-    uint64_t due_ns;   /* when a waiting one is looked at again */
-    uint64_t ended_ns; /* when it was closed, or its RST came */
+    uint8_t client;      /* index of the client's side */
+    bool opened;         /* the consumer's open() was called */
+    bool waiting;        /* in tcp->waiting */
+    bool in_holding;     /* in tcp->holding */
+    bool in_busy;        /* in tcp->busy, otherwise in tcp->cheap */
+    size_t accounted;    /* its part of tcp->held_memory */
+    void *user;          /* what open() returned */
+    uint64_t last_ns;    /* packet time of its last segment */
+    uint64_t due_ns;     /* when a waiting one is looked at again */
+    uint64_t pending_ns; /* of a waiting one: what is missing was not known before */
+    uint64_t ended_ns;   /* when it was closed, or its RST came */
     struct connection *age_prev, *age_next;
     struct connection *wait_prev, *wait_next;
     struct connection *hold_prev, *hold_next;
@@ -133,7 +135,7 @@ bool connection_waits(const struct connection *c);
 void connection_take(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment, uint64_t offset, uint64_t needs);
 /* Deliver all that has become deliverable. */
-void connection_pump(struct tcp *t, struct connection *c, uint64_t time_ns);
+void connection_pump(struct tcp *t, struct connection *c);
 /* Acknowledged a window ago and not here: lost. True when something was declared or forced. */
 bool connection_lose_settled(struct tcp *t, struct connection *c);
 /* Give up whatever blocks the first held bytes. False when nothing is held. */

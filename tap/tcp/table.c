@@ -58,6 +58,7 @@ void table_watch(struct tcp *t, struct connection *c) {
         return;
     c->waiting = true;
     c->due_ns = t->now_ns + t->limits.reorder_window_ns;
+    c->pending_ns = t->now_ns;
     for (unsigned i = 0; i < 2; i++)
         c->sides[i].settled = c->sides[i].acked;
     DL_APPEND2(t->waiting, c, wait_prev, wait_next);
@@ -105,7 +106,8 @@ struct connection *table_add(struct tcp *t, const struct connection_key *key) {
     c->key = *key;
     c->last_ns = t->now_ns;
     for (unsigned i = 0; i < 2; i++)
-        c->sides[i] = (struct side){.fin_at = SIDE_NEVER, .reset_at = SIDE_NEVER};
+        c->sides[i] =
+            (struct side){.fin_at = SIDE_NEVER, .reset_at = SIDE_NEVER, .delivered_ns = t->now_ns};
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, t->connections, &c->key, sizeof c->key, hash_of(t, key), c);
     if (c->hh.tbl == NULL) {
         free(c);

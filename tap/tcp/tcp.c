@@ -69,8 +69,12 @@ static void review(struct tcp *t, struct connection *c) {
         t->counters.evicted++;
         connection_finish(t, c, TCP_END_EVICTED);
     }
-    if (connection_waits(c))
+    if (connection_waits(c)) {
+        /* What was acknowledged behind the last look may still be missing. */
+        uint64_t pending_ns = c->due_ns - t->limits.reorder_window_ns;
         table_watch(t, c);
+        c->pending_ns = pending_ns;
+    }
 }
 
 void tcp_tick(struct tcp *t, uint64_t now_ns) {
@@ -177,7 +181,7 @@ static void take_open(struct tcp *t, struct connection *c, unsigned from,
         take_fin(c, side, offset + segment->wire_bytes, needs);
     if (!connection_waits(c))
         return;
-    connection_pump(t, c, segment->time_ns);
+    connection_pump(t, c);
     if (connection_waits(c))
         table_watch(t, c);
 }
@@ -253,6 +257,16 @@ void tcp_segment(struct tcp *t, const struct tcp_segment *segment) {
     }
     while (t->held_memory > t->limits.total_bytes && t->holding != NULL)
         connection_force(t, t->holding);
+}
+
+uint64_t tcp_oldest_pending(const struct tcp *t) {
+    uint64_t oldest_ns = UINT64_MAX;
+    const struct connection *c;
+    DL_FOREACH2(t->waiting, c, wait_next) {
+        if (c->pending_ns < oldest_ns && connection_waits(c))
+            oldest_ns = c->pending_ns;
+    }
+    return oldest_ns;
 }
 
 const struct tcp_counters *tcp_counters(const struct tcp *t) {

@@ -85,11 +85,12 @@ enum tcp_end {
  *
  * open:  a connection with data. from_start: its SYN was seen. When it was not, who is the client
  * is a guess by port numbers. Return NULL to ignore the connection: it then costs a table entry
- * only. data:  the next bytes of a direction; borrowed. time_ns is when they became deliverable:
- * the packet's own time when delivered at once, otherwise the later of its own and that of the
- * packet which released it. Return false to ignore the connection from now on (close is then not
- * called). hole:  `bytes` bytes of that direction are lost for good; data() goes on behind them.
- * close: the last call for it.
+ * only. data:  the next bytes of a direction; borrowed. time_ns is the time of the packet that
+ * carried them, or that of a later one which carried bytes before them: it never steps back within
+ * a direction, but may lie behind what was said of other connections. Return false to ignore the
+ * connection from now on (close is then not called). hole:  `bytes` bytes of that direction are
+ * lost for good; data() goes on behind them. Its time_ns is one at which none of them had passed
+ * yet, and may be older than what was given before. close: the last call for it.
  */
 struct tcp_consumer {
     void *context; /* for open */
@@ -134,6 +135,12 @@ void tcp_segment(struct tcp *t, const struct tcp_segment *segment);
 /* Packet time has reached now_ns without a packet: holes older than the window are declared lost.
  */
 void tcp_tick(struct tcp *t, uint64_t now_ns);
+/*
+ * What is held back or missing now was not known before this time, or had no effect before a packet
+ * that is still to come (bytes that nobody acknowledged). UINT64_MAX: nothing is. A hole that is
+ * found later can be older by as long as a receiver delays its acknowledgement.
+ */
+uint64_t tcp_oldest_pending(const struct tcp *t);
 const struct tcp_counters *tcp_counters(const struct tcp *t);
 
 DEFINE_AUTO(tcp, tcp_destroy)

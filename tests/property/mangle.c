@@ -192,6 +192,51 @@ static void pick(const struct mangle *m, const struct packets *from, struct pack
     }
 }
 
+/* The longest that a receiver may delay an acknowledgement is 500 ms. */
+#define BLACKOUT_NS (450 * NS_PER_MS)
+
+struct flow {
+    uint64_t seen_ns;
+    bool lost;
+};
+
+static struct flow *flow_of(struct flow flows[static 65536], const struct mangle *m,
+                            const struct packet *packet) {
+    struct place place;
+    if (!find_tcp(packet, &place))
+        return NULL;
+    unsigned source = be16(packet->data + place.tcp);
+    return &flows[source == m->server_port ? be16(packet->data + place.tcp + 2) : source];
+}
+
+size_t mangle_blackouts(const struct mangle *m, const struct packets *from, struct blackout *to,
+                        size_t most) {
+    uint64_t state = m->seed;
+    size_t count = 0;
+    struct flow *flows = calloc(65536, sizeof *flows);
+    if (flows == NULL)
+        abort();
+    if (m->kind != MANGLE_REMOVE && m->kind != MANGLE_THIN)
+        most = 0;
+    for (size_t i = 0; i < from->count && count < most; i++) {
+        const struct packet *packet = &from->list[i];
+        bool seen = survives(m, packet, i, &state);
+        struct flow *flow = flow_of(flows, m, packet);
+        if (flow == NULL)
+            continue;
+        if (seen && flow->lost && packet->time_ns > flow->seen_ns + BLACKOUT_NS)
+            to[count++] = (struct blackout){flow->seen_ns, packet->time_ns};
+        flow->lost = !seen;
+        if (seen)
+            flow->seen_ns = packet->time_ns;
+    }
+    for (size_t port = 0; port < 65536 && count < most; port++)
+        if (flows[port].lost)
+            to[count++] = (struct blackout){flows[port].seen_ns, UINT64_MAX};
+    free(flows);
+    return count;
+}
+
 void mangle_apply(const struct mangle *m, const struct packets *from, struct packets *to) {
     packets_clear(to);
     if (m->kind == MANGLE_DUPLICATE || m->kind == MANGLE_REORDER)
@@ -207,9 +252,8 @@ bool mangle_keeps_times(const struct mangle *m) {
 }
 
 void mangle_describe(const struct mangle *m, char *text, size_t size) {
-    static const char *const names[MANGLE_KINDS] = {"remove", "thin",    "duplicate",
-                                                    "reorder", "snap",   "behead",
-                                                    "one-way", "shift",  "split"};
+    static const char *const names[MANGLE_KINDS] = {
+        "remove", "thin", "duplicate", "reorder", "snap", "behead", "one-way", "shift", "split"};
     snprintf(text, size, "%s(at=%zu, count=%zu, seed=%" PRIu64 ")", names[m->kind], m->at, m->count,
              m->seed);
 }

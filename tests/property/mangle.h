@@ -36,6 +36,18 @@ bool mangle_keeps_times(const struct mangle *m);
 /* "remove(at=5, count=1, seed=7)" */
 void mangle_describe(const struct mangle *m, char *text, size_t size);
 
+struct blackout {
+    uint64_t start_ns;
+    uint64_t end_ns;
+};
+
+/*
+ * When packets were lost, and nothing of their connection was seen for so long that no monitor
+ * could have known: times inside of such a stretch, up to `most`. Returns how many.
+ */
+size_t mangle_blackouts(const struct mangle *m, const struct packets *from, struct blackout *to,
+                        size_t most);
+
 /* A small generator: the same numbers everywhere (splitmix64). */
 uint64_t mangle_random(uint64_t *state);
 

@@ -16,9 +16,9 @@ struct model {
     uint8_t *image;
     uint64_t size;
     struct rangeset gaps;
-    uint8_t *dirty;      /* a byte for each chunk: touched since it was last compared */
-    size_t next;         /* record */
-    bool announced;      /* by any record of the whole run */
+    uint8_t *dirty; /* a byte for each chunk: touched since it was last compared */
+    size_t next;    /* record */
+    bool announced; /* by any record of the whole run */
 };
 
 void model_init(struct model *m, uint64_t path, uint64_t size);

@@ -21,9 +21,26 @@ static void keep(struct replay *r, const struct record *record) {
     r->count++;
 }
 
-/* A PATH announces: it dates nothing. */
-static bool is_late(const struct replay *r, const struct record *record) {
-    return record->type != RECORD_PATH && record_time_ns(record) <= r->promised_ns;
+/* A promise that was made before a path was announced says nothing of its gaps. */
+static bool is_late(struct replay *r, const struct record *record) {
+    if (record->type == RECORD_PATH)
+        return false;
+    uint64_t path = record->type == RECORD_GAP ? record->gap.path : 0;
+    for (size_t i = 0; i < r->path_count; i++) {
+        if (r->paths[i].path == path && r->paths[i].promised_ns == r->promised_ns)
+            return false;
+    }
+    return record_time_ns(record) <= r->promised_ns;
+}
+
+static void note_path(struct replay *r, uint64_t path) {
+    for (size_t i = 0; i < r->path_count; i++) {
+        if (r->paths[i].path == path)
+            return;
+    }
+    if (r->path_count == REPLAY_PATHS)
+        abort();
+    r->paths[r->path_count++] = (struct replay_path){path, r->promised_ns};
 }
 
 static void take(struct replay *r, const struct record *record) {
@@ -36,6 +53,8 @@ static void take(struct replay *r, const struct record *record) {
             r->promised_ns = record->frontier.time_ns;
         return;
     }
+    if (record->type == RECORD_PATH)
+        note_path(r, record->path.path);
     r->late += is_late(r, record);
     keep(r, record);
 }
@@ -76,6 +95,7 @@ void replay_run(struct replay *r, const struct packets *packets) {
     uint64_t beat_ns = 0;
     r->count = 0;
     r->late = 0;
+    r->path_count = 0;
     r->promised_ns = 0;
     packets_clear(&r->frames);
     for (size_t i = 0; i < packets->count; i++) {

@@ -16,13 +16,22 @@ struct replay_record {
     size_t number;       /* in the order in which it came: the order mark's */
 };
 
+enum { REPLAY_PATHS = 64 };
+
+struct replay_path {
+    uint64_t path;
+    uint64_t promised_ns; /* before it was announced */
+};
+
 struct replay {
     struct replay_record *records; /* UPDATE, GAP and PATH; by stamp once replay_run() is done */
     size_t count;
     size_t capacity;
     struct packets frames; /* only its blocks: copies of the batches */
     uint64_t promised_ns;
-    uint64_t late; /* records at or below a promise that went before: always 0 */
+    uint64_t late; /* records at or below a promise that held for their path: always 0 */
+    struct replay_path paths[REPLAY_PATHS];
+    size_t path_count;
 };
 
 void replay_run(struct replay *r, const struct packets *packets);

@@ -16,7 +16,8 @@ TEST_NAME=$(basename "$0")
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/sanrewind-test.XXXXXX") || exit 1
 export TZ=${TZ:-UTC} LC_ALL=C
 # Sanitizers stop a program at the first finding, with a status that no program here uses.
-export ASAN_OPTIONS=${ASAN_OPTIONS:-exitcode=86} TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=86}
+export ASAN_OPTIONS=${ASAN_OPTIONS:-exitcode=86}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=86:suppressions=$ROOT/tests/support/tsan.supp}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 declare -A PIDS=()

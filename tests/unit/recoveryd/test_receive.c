@@ -415,13 +415,16 @@ static void deliver_stream(struct world *w, const struct sim_stream *s, uint64_t
 
 struct gap_count {
     size_t restarts;
-    struct stamp stamp;
+    struct stamp stamp; /* of the first */
+    struct stamp last;
 };
 
 static bool count_gap(void *context, const struct gap_entry *gap) {
     struct gap_count *count = context;
     count->restarts += gap->reason == GAP_MONITOR_RESTART;
-    count->stamp = gap->stamp;
+    if (count->restarts == 1)
+        count->stamp = gap->stamp;
+    count->last = gap->stamp;
     return true;
 }
 
@@ -451,8 +454,9 @@ Test(receive, a_restart_leaves_a_gap_since_the_last_promise) {
     deliver_stream(&w, &new, &state);
     cr_assert_eq(world_stop(&w), 0);
     struct gap_count gaps = restart_gaps(&w, old.path);
-    cr_assert_eq(gaps.restarts, 1);
+    cr_assert_eq(gaps.restarts, 2);
     cr_assert_eq(gaps.stamp.time_ns, old.end_ns + 1);
+    cr_assert_gt(gaps.last.time_ns, old.end_ns + 1, "behind every update from before the restart");
     cr_assert_eq(gaps.stamp.stream, new.stream);
     world_baseline_zeros(&w);
     cr_assert(world_image_is(&w, old.marks[7], old.images[7]), "exact before the restart");

@@ -2,6 +2,7 @@
 
 #include "tap/scsi/payload.h"
 
+#include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@ static void record_update(struct sink *s, const struct sink_update *u) {
     if (u->data == NULL || !u->applied)
         return;
     e->data_bytes = payload_length(u->data);
+    if (u->op == UPDATE_WRITE && e->data_bytes != u->blocks * u->block_bytes)
+        abort(); /* the whole range, and nothing else */
     e->data = malloc(e->data_bytes);
     size_t part = 0;
     for (size_t done = 0; done < e->data_bytes; done += part) {
@@ -96,6 +99,33 @@ size_t recorded_count(const struct recorder *r, enum recorded_kind kind) {
     return count;
 }
 
+const struct recorded *recorded_update(const struct recorder *r, size_t index) {
+    const struct recorded *e = recorded_at(r, RECORDED_UPDATE, index);
+    cr_assert_not_null(e, "no update %zu", index);
+    return e;
+}
+
+const struct recorded *recorded_gap(const struct recorder *r, size_t index) {
+    const struct recorded *e = recorded_at(r, RECORDED_GAP, index);
+    cr_assert_not_null(e, "no gap %zu", index);
+    return e;
+}
+
+void expect_gap(const struct recorder *r, size_t index, uint64_t lba, uint64_t blocks,
+                uint16_t reason) {
+    const struct recorded *e = recorded_gap(r, index);
+    cr_expect_eq(e->offset_bytes, lba * 512, "at %lu: %s", e->offset_bytes, e->text);
+    cr_expect_eq(e->length_bytes, blocks * 512, "%lu bytes: %s", e->length_bytes, e->text);
+    cr_expect_eq(e->reason, reason, "%s", e->text);
+}
+
+void expect_whole_gap(const struct recorder *r, size_t index, uint16_t reason) {
+    const struct recorded *e = recorded_gap(r, index);
+    cr_expect_eq(e->offset_bytes, 0, "%s", e->text);
+    cr_expect_eq(e->length_bytes, GAP_TO_END, "%s", e->text);
+    cr_expect_eq(e->reason, reason, "%s", e->text);
+}
+
 struct scsi_world scsi_world_make_limited(const struct tracker_limits *limits) {
     struct scsi_world w = {.recorder = recorder_create(), .now_ns = 1000};
     w.tracker = tracker_create(&w.recorder->sink, limits);
@@ -106,6 +136,12 @@ struct scsi_world scsi_world_make_limited(const struct tracker_limits *limits) {
 struct scsi_world scsi_world_make(void) {
     struct tracker_limits limits = tracker_default_limits();
     return scsi_world_make_limited(&limits);
+}
+
+struct scsi_world scsi_world_disk(void) {
+    struct scsi_world w = scsi_world_make();
+    scsi_capacity(&w, w.nexus, 4096, 512, 0xc0);
+    return w;
 }
 
 void scsi_world_end(struct scsi_world *w) {

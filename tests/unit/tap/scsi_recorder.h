@@ -43,6 +43,19 @@ void recorder_destroy(struct recorder *r);
 const struct recorded *recorded_at(const struct recorder *r, enum recorded_kind kind, size_t index);
 size_t recorded_count(const struct recorder *r, enum recorded_kind kind);
 
+/* For tests: w has a recorder. */
+#define UPDATES(w) recorded_count((w).recorder, RECORDED_UPDATE)
+#define GAPS(w)    recorded_count((w).recorder, RECORDED_GAP)
+#define PATHS(w)   recorded_count((w).recorder, RECORDED_PATH)
+
+/* The same, and the test fails when there are fewer. */
+const struct recorded *recorded_update(const struct recorder *r, size_t index);
+const struct recorded *recorded_gap(const struct recorder *r, size_t index);
+/* The test goes on and fails when the gap is another. Blocks of 512 bytes. */
+void expect_gap(const struct recorder *r, size_t index, uint64_t lba, uint64_t blocks,
+                uint16_t reason);
+void expect_whole_gap(const struct recorder *r, size_t index, uint16_t reason);
+
 /* A tracker with one nexus. */
 struct scsi_world {
     struct recorder *recorder;
@@ -53,6 +66,8 @@ struct scsi_world {
 
 struct scsi_world scsi_world_make(void);
 struct scsi_world scsi_world_make_limited(const struct tracker_limits *limits);
+/* Its LUN 1 has 4096 blocks of 512 bytes, and promises zeros for unmapped ones. */
+struct scsi_world scsi_world_disk(void);
 void scsi_world_end(struct scsi_world *w);
 
 /* Commands on LUN 1, as a transport would give them. */

@@ -40,7 +40,7 @@ static bool on_data(void *connection, enum tcp_direction direction, const uint8_
 static bool on_hole(void *connection, enum tcp_direction direction, uint64_t bytes,
                     uint64_t time_ns) {
     struct tcp_world *w = connection;
-    (void)time_ns;
+    w->hole_time_ms = time_ns / NS_PER_MS;
     note(w, "%chole:%u ", direction == TCP_TO_SERVER ? '>' : '<', (unsigned)bytes);
     return true;
 }

@@ -26,6 +26,7 @@ struct tcp_world {
     uint64_t ms;            /* packet time of what is sent next */
     char heard[8192];
     uint64_t data_time_ms; /* of the last data() */
+    uint64_t hole_time_ms; /* of the last hole() */
     bool from_start;
     bool refuse_open;
     unsigned accept; /* data() returns false after so many calls; 0: never */

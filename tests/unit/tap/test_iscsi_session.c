@@ -5,26 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UPDATES(w) recorded_count((w).recorder, RECORDED_UPDATE)
-#define GAPS(w)    recorded_count((w).recorder, RECORDED_GAP)
-
 static const char names[] = "InitiatorName=iqn.a|TargetName=iqn.target|SessionType=Normal";
-
-static void assert_gap(const struct iscsi_world *w, size_t index, uint64_t lba, uint64_t blocks,
-                       uint16_t reason) {
-    const struct recorded *e = recorded_at(w->recorder, RECORDED_GAP, index);
-    cr_assert_not_null(e, "no gap %zu", index);
-    cr_expect_eq(e->offset_bytes, lba * 512, "%s", e->text);
-    cr_expect_eq(e->length_bytes, blocks * 512, "%s", e->text);
-    cr_expect_eq(e->reason, reason, "%s", e->text);
-}
-
-static void assert_whole_gap(const struct iscsi_world *w, size_t index, uint16_t reason) {
-    const struct recorded *e = recorded_at(w->recorder, RECORDED_GAP, index);
-    cr_assert_not_null(e, "no gap %zu", index);
-    cr_expect_eq(e->length_bytes, GAP_TO_END, "%s", e->text);
-    cr_expect_eq(e->reason, reason, "%s", e->text);
-}
 
 static struct iscsi_link login_as(struct iscsi_world *w, uint64_t isid, uint16_t tsih, uint16_t id,
                                   const char *more) {
@@ -149,15 +130,15 @@ Test(iscsi_session, late_join_puts_every_path_in_doubt) {
     link_bytes(&late, TO_TARGET, middle, sizeof middle);
     cr_assert_not_null(late.connection);
     cr_assert_eq(iscsi_counters(w.iscsi)->late_joins, 1);
-    assert_whole_gap(&w, 0, GAP_STREAM_HOLE);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
     link_write(&known, 5, 100, 1, 512, 1);
     link_response(&known, 5, 0);
     link_bytes(&late, TO_TARGET, middle, sizeof middle);
-    assert_whole_gap(&w, 1, GAP_STREAM_HOLE);
+    expect_whole_gap(w.recorder, 1, GAP_STREAM_HOLE);
     struct iscsi_link other = link_open(&w, 3260, true);
     link_login(&other, "InitiatorName=iqn.a|TargetName=iqn.other", "");
     link_capacity(&other, 1);
-    assert_whole_gap(&w, 2, GAP_STREAM_HOLE); /* it may have been written to before */
+    expect_whole_gap(w.recorder, 2, GAP_STREAM_HOLE); /* it may have been written to before */
     iscsi_world_end(&w);
 }
 
@@ -177,7 +158,7 @@ Test(iscsi_session, late_join_that_looks_like_a_login) {
     data[PDU_HEAD_BYTES] = 0x55; /* no second request: then a PDU that is none of a login */
     link_bytes(&other, TO_TARGET, data, sizeof data);
     link_bytes(&other, TO_TARGET, middle, sizeof middle);
-    assert_whole_gap(&w, 0, GAP_MALFORMED);
+    expect_whole_gap(w.recorder, 0, GAP_MALFORMED);
     cr_assert_not_null(other.connection);
     link_close(&known, TCP_END_FIN);
     iscsi_world_end(&w);
@@ -204,7 +185,7 @@ Test(iscsi_session, beginning_lost_in_a_hole) {
     struct iscsi_link known = link_session(&w);
     struct iscsi_link l = link_open(&w, 3260, true);
     link_hole(&l, TO_TARGET, 100);
-    assert_whole_gap(&w, 0, GAP_STREAM_HOLE);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
     cr_assert_not_null(l.connection);
     link_close(&known, TCP_END_FIN);
     iscsi_world_end(&w);
@@ -232,7 +213,7 @@ Test(iscsi_session, hole_in_the_login) {
     made_pdu_bytes(&l, request, bytes);
     link_bytes(&l, TO_TARGET, bytes, PDU_HEAD_BYTES + 5);
     link_hole(&l, TO_TARGET, 10);
-    assert_whole_gap(&w, 0, GAP_STREAM_HOLE);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
     free(request);
     link_close(&known, TCP_END_FIN);
     iscsi_world_end(&w);
@@ -248,7 +229,7 @@ Test(iscsi_session, connection_that_ends_with_a_write_in_flight) {
         link_write(&l, 6, 200, 8, 0, 1);
         link_close(&l, ends[i]);
         cr_assert_eq(GAPS(w), 1, "the second had no data");
-        assert_gap(&w, 0, 100, 2, GAP_NEXUS_LOST);
+        expect_gap(w.recorder, 0, 100, 2, GAP_NEXUS_LOST);
         iscsi_world_end(&w);
     }
 }
@@ -269,7 +250,7 @@ Test(iscsi_session, connection_that_had_to_give_way) {
     struct iscsi_link l = link_session(&w);
     link_write(&l, 5, 100, 8, 4096, 1);
     link_close(&l, TCP_END_EVICTED);
-    assert_gap(&w, 0, 100, 8, GAP_OVERFLOW);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERFLOW);
     iscsi_world_end(&w);
 }
 
@@ -282,7 +263,7 @@ Test(iscsi_session, reinstatement_ends_the_old_session) {
     struct iscsi_link other = login_as(&w, 0x9999, 0, 1, "");
     cr_assert_eq(GAPS(w), 0, "another ISID is another session");
     struct iscsi_link renewed = login_as(&w, old.isid, 0, 1, "");
-    assert_gap(&w, 0, 100, 8, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 0, 100, 8, GAP_NEXUS_LOST);
     link_response(&old, 5, 0);
     cr_assert_eq(UPDATES(w), 0, "that task is over");
     link_write(&renewed, 5, 100, 8, 4096, 1);
@@ -312,14 +293,14 @@ Test(iscsi_session, several_connections_are_one_session) {
     link_write(&a, 5, 100, 8, 4096, 1);
     link_write(&b, 6, 200, 8, 4096, 2);
     link_close(&b, TCP_END_RESET);
-    assert_gap(&w, 0, 200, 8, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 0, 200, 8, GAP_NEXUS_LOST);
     link_response(&a, 5, 0);
     cr_assert_eq(UPDATES(w), 3);
     struct iscsi_link again = login_as(&w, a.isid, 3, 1, "");
     cr_assert_eq(GAPS(w), 1);
     link_write(&a, 5, 100, 8, 4096, 1);
     struct iscsi_link third = login_as(&w, a.isid, 3, 1, ""); /* takes the place of both */
-    assert_gap(&w, 1, 100, 8, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 1, 100, 8, GAP_NEXUS_LOST);
     link_close(&again, TCP_END_FIN);
     link_close(&third, TCP_END_FIN);
     iscsi_world_end(&w);
@@ -343,7 +324,7 @@ Test(iscsi_session, order_over_several_connections_is_not_proven) {
     link_send(&b, TO_TARGET, second);
     link_response(&a, 5, 0);
     link_response(&b, 6, 0);
-    assert_gap(&w, 0, 100, 8, GAP_OVERLAP);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
     free(first);
     free(second);
     iscsi_world_end(&w);
@@ -371,7 +352,8 @@ Test(iscsi_session, reassigned_task_goes_on_elsewhere) {
     cr_assert_eq(recorded_at(w.recorder, RECORDED_UPDATE, 0)->data[512], 2);
     link_write(&b, 5, 100, 2, 0, 1);
     link_close(&b, TCP_END_RESET);
-    assert_gap(&w, 0, 100, 2, GAP_NEXUS_LOST); /* its data may move on a connection to come */
+    expect_gap(w.recorder, 0, 100, 2,
+               GAP_NEXUS_LOST); /* its data may move on a connection to come */
     iscsi_world_end(&w);
 }
 
@@ -384,9 +366,9 @@ Test(iscsi_session, abort_task) {
     link_task_function(&l, 7, 1, 5, 255); /* rejected */
     cr_assert_eq(GAPS(w), 0);
     link_task_function(&l, 7, 1, 5, 0);
-    assert_gap(&w, 0, 100, 8, GAP_ABORTED);
+    expect_gap(w.recorder, 0, 100, 8, GAP_ABORTED);
     link_task_function(&l, 7, 1, 6, 1); /* the target does not know it */
-    assert_gap(&w, 1, 200, 8, GAP_ABORTED);
+    expect_gap(w.recorder, 1, 200, 8, GAP_ABORTED);
     link_task_function(&l, 7, 1, 99, 0);
     cr_assert_eq(GAPS(w), 2);
     iscsi_world_end(&w);
@@ -405,10 +387,10 @@ Test(iscsi_session, reset_ends_the_tasks_of_all_sessions) {
     link_write(&c, 5, 300, 8, 4096, 1);
     link_task_function(&a, 9, 2, 0, 0); /* ABORT TASK SET: its own */
     cr_assert_eq(GAPS(w), 1);
-    assert_gap(&w, 0, 100, 8, GAP_ABORTED);
+    expect_gap(w.recorder, 0, 100, 8, GAP_ABORTED);
     link_task_function(&a, 9, 5, 0, 0); /* LOGICAL UNIT RESET */
     cr_assert_eq(GAPS(w), 2);
-    assert_gap(&w, 1, 200, 8, GAP_ABORTED);
+    expect_gap(w.recorder, 1, 200, 8, GAP_ABORTED);
     link_response(&c, 5, 0);
     cr_assert_eq(UPDATES(w), 1, "another target");
     link_write(&b, 5, 200, 8, 4096, 1);
@@ -432,12 +414,12 @@ Test(iscsi_session, logout_with_tasks_open) {
     put_be(request->head + 20, l.id, 2);
     link_send(&l, TO_TARGET, request);
     link_send(&l, TO_INITIATOR, response);
-    assert_gap(&w, 0, 100, 8, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 0, 100, 8, GAP_NEXUS_LOST);
     link_write(&l, 5, 100, 8, 4096, 1);
     request->head[1] = 0x80;
     link_send(&l, TO_TARGET, request);
     link_send(&l, TO_INITIATOR, response);
-    assert_gap(&w, 1, 100, 8, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 1, 100, 8, GAP_NEXUS_LOST);
     free(request);
     free(response);
     iscsi_world_end(&w);
@@ -450,7 +432,7 @@ Test(iscsi_session, options_that_cannot_be_followed_are_said) {
     struct iscsi_link other = link_open(&w, 3260, true);
     other.isid = 5;
     link_login(&other, "InitiatorName=iqn.a|TargetName=iqn.target|OFMarker=Yes", "OFMarker=Yes");
-    assert_whole_gap(&w, 0, GAP_MALFORMED);
+    expect_whole_gap(w.recorder, 0, GAP_MALFORMED);
     cr_assert_not_null(other.connection);
     link_close(&l, TCP_END_FIN);
     iscsi_world_end(&w);
@@ -467,7 +449,7 @@ Test(iscsi_session, connections_have_a_limit) {
     cr_assert_eq(GAPS(w), 0);
     struct iscsi_link *last = &crowd[MORE_THAN_FOLLOWED - 1];
     link_bytes(last, TO_TARGET, "x", 1);
-    assert_whole_gap(&w, 0, GAP_OVERFLOW);
+    expect_whole_gap(w.recorder, 0, GAP_OVERFLOW);
     cr_assert_not_null(last->connection);
     for (size_t i = 0; i < MORE_THAN_FOLLOWED; i++)
         link_close(&crowd[i], TCP_END_FIN);

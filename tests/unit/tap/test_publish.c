@@ -86,10 +86,11 @@ static void write_blocks(struct fixture *f, uint64_t time_ns, uint64_t lba, stru
     payload_destroy(data);
 }
 
-Test(stamper, times_never_step_back_or_below_a_promise) {
+Test(stamper, times_may_step_back_but_not_below_a_promise) {
     struct stamper s = {0};
     cr_assert_eq(stamper_time(&s, 100), 100);
-    cr_assert_eq(stamper_time(&s, 90), 100);
+    cr_assert_eq(stamper_time(&s, 90), 90, "given late");
+    cr_assert_eq(s.last_ns, 100);
     cr_assert_eq(stamper_promise(&s, 150), 150);
     cr_assert_eq(stamper_time(&s, 120), 151);
     cr_assert_eq(stamper_time(&s, 200), 200);
@@ -179,5 +180,65 @@ Test(publisher, a_failed_write_is_not_sent) {
     cr_assert_eq(f.recorder.records[0].type, RECORD_FRONTIER);
     cr_assert_eq(f.recorder.records[0].frontier.flags, FRONTIER_END);
     cr_assert_eq(f.recorder.records[0].frontier.time_ns, 99);
+    fixture_close(&f);
+}
+
+static void lose(struct fixture *f, uint64_t since_ns) {
+    f->sink->gap(f->sink, &(struct sink_gap){.path = &f->path,
+                                             .time_ns = since_ns,
+                                             .length_bytes = GAP_TO_END,
+                                             .reason = GAP_STREAM_HOLE,
+                                             .text = "lost"});
+}
+
+static void expect_gap(const struct record *r, uint64_t time_ns, uint64_t offset, uint64_t length) {
+    cr_assert_eq(r->type, RECORD_GAP);
+    cr_assert_eq(r->gap.time_ns, time_ns);
+    cr_assert_eq(r->gap.offset_bytes, offset);
+    cr_assert_eq(r->gap.length_bytes, length);
+}
+
+Test(publisher, updates_of_the_time_of_a_loss_do_not_end_the_gap) {
+    struct fixture f;
+    fixture_open(&f);
+    f.sink->path(f.sink, &f.path, 10);
+    publisher_heartbeat(f.publisher, 15, &(struct publisher_vitals){0});
+    write_blocks(&f, 20, 1, filled(&f, 512, 0));
+    write_blocks(&f, 40, 2, filled(&f, 512, 0));
+    lose(&f, 30);
+    write_blocks(&f, 35, 3, filled(&f, 512, 0)); /* held back until now */
+    write_blocks(&f, 50, 4, filled(&f, 512, 0));
+    publisher_flush(f.publisher);
+    const struct record *r = f.recorder.records;
+    cr_assert_eq(f.recorder.count, 9);
+    expect_gap(&r[4], 30, 0, GAP_TO_END);
+    expect_gap(&r[5], 40, 1024, 512);
+    cr_assert_eq(r[6].update.time_ns, 35, "not moved");
+    expect_gap(&r[7], 35, 1536, 512);
+    cr_assert_eq(r[8].type, RECORD_UPDATE, "behind the loss all is well again");
+    fixture_close(&f);
+}
+
+Test(publisher, a_gap_reaches_back_to_the_last_promise_only) {
+    struct fixture f;
+    fixture_open(&f);
+    f.sink->path(f.sink, &f.path, 10);
+    write_blocks(&f, 20, 1, filled(&f, 512, 0));
+    publisher_heartbeat(f.publisher, 30, &(struct publisher_vitals){0});
+    lose(&f, 5);
+    publisher_flush(f.publisher);
+    cr_assert_eq(f.recorder.count, 4);
+    expect_gap(&f.recorder.records[3], 31, 0, GAP_TO_END);
+    fixture_close(&f);
+}
+
+Test(publisher, no_promise_was_made_for_a_path_that_appears_behind_it) {
+    struct fixture f;
+    fixture_open(&f);
+    publisher_heartbeat(f.publisher, 30, &(struct publisher_vitals){0});
+    f.sink->path(f.sink, &f.path, 40);
+    lose(&f, 5);
+    publisher_flush(f.publisher);
+    expect_gap(&f.recorder.records[2], 5, 0, GAP_TO_END);
     fixture_close(&f);
 }

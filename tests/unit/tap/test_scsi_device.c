@@ -85,9 +85,11 @@ Test(scsi_device, best_designator_wins_in_any_place) {
     device_identification(page.bytes, page.length, name);
     cr_assert_str_eq(name, "naa.2001001405456789");
     add(&page, NAA, BINARY, naa6, 16);
+    static const uint8_t second[16] = {0x60, 0x01, 0x40, 0x5d};
     add(&page, NAA, BINARY, naa5, 8);
+    add(&page, NAA, BINARY, second, 16);
     device_identification(page.bytes, page.length, name);
-    cr_assert_str_eq(name, "naa.6001405cbac000000000000000000000");
+    cr_assert_str_eq(name, "naa.6001405cbac000000000000000000000", "of two alike, the first");
 }
 
 /* Initiators ask for a few bytes first, to learn the length: that teaches nothing. */

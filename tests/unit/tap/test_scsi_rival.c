@@ -3,24 +3,6 @@
 
 #include <criterion/criterion.h>
 
-#define UPDATES(w) recorded_count((w).recorder, RECORDED_UPDATE)
-#define GAPS(w)    recorded_count((w).recorder, RECORDED_GAP)
-
-static void assert_gap(const struct scsi_world *w, size_t index, uint64_t lba, uint64_t blocks,
-                       uint16_t reason) {
-    const struct recorded *e = recorded_at(w->recorder, RECORDED_GAP, index);
-    cr_assert_not_null(e, "no gap %zu", index);
-    cr_expect_eq(e->offset_bytes, lba * 512, "%s", e->text);
-    cr_expect_eq(e->length_bytes, blocks * 512, "%s", e->text);
-    cr_expect_eq(e->reason, reason, "%s", e->text);
-}
-
-static struct scsi_world disk(void) {
-    struct scsi_world w = scsi_world_make();
-    scsi_capacity(&w, w.nexus, 4096, 512, 0xc0);
-    return w;
-}
-
 /* Another session with another target, which leads to the same logical unit. */
 static struct nexus *second_path(struct scsi_world *w) {
     struct nexus *n = tracker_nexus_open(w->tracker, PATH_ISCSI, "iqn.initiator", "iqn.other");
@@ -31,14 +13,14 @@ static struct nexus *second_path(struct scsi_world *w) {
 }
 
 Test(scsi_rival, overlap_is_a_gap_when_the_second_ends) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *b = scsi_write(&w, w.nexus, 104, 8, 2);
     scsi_good(&w, b);
     cr_assert_eq(GAPS(w), 0, "the other is in flight, and not in the image");
     scsi_good(&w, a);
     cr_assert_eq(UPDATES(w), 2);
-    assert_gap(&w, 0, 104, 4, GAP_OVERLAP);
+    expect_gap(w.recorder, 0, 104, 4, GAP_OVERLAP);
     cr_assert_eq(w.recorder->events[w.recorder->count - 1].kind, RECORDED_GAP,
                  "behind the update, which would heal it");
     cr_assert_eq(tracker_counters(w.tracker)->overlaps, 1);
@@ -46,7 +28,7 @@ Test(scsi_rival, overlap_is_a_gap_when_the_second_ends) {
 }
 
 Test(scsi_rival, one_after_the_other_is_in_order) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 2));
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 3);
@@ -58,7 +40,7 @@ Test(scsi_rival, one_after_the_other_is_in_order) {
 }
 
 Test(scsi_rival, same_bytes_to_the_same_range_are_no_gap) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *b = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *c = scsi_write(&w, w.nexus, 100, 8, 2);
@@ -66,24 +48,24 @@ Test(scsi_rival, same_bytes_to_the_same_range_are_no_gap) {
     scsi_good(&w, b);
     cr_assert_eq(GAPS(w), 0);
     scsi_good(&w, c);
-    assert_gap(&w, 0, 100, 8, GAP_OVERLAP);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
     scsi_world_end(&w);
 }
 
 Test(scsi_rival, two_paths_to_one_unit) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct nexus *n = second_path(&w);
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *b = scsi_write(&w, n, 100, 8, 2);
     scsi_good(&w, a);
     scsi_good(&w, b);
-    assert_gap(&w, 0, 100, 8, GAP_OVERLAP);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
     tracker_nexus_close(n, 0, NULL, 0);
     scsi_world_end(&w);
 }
 
 Test(scsi_rival, identity_that_is_learned_while_writes_are_open) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct nexus *n = tracker_nexus_open(w.tracker, PATH_ISCSI, "iqn.initiator", "iqn.other");
     scsi_capacity(&w, n, 4096, 512, 0xc0);
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
@@ -93,15 +75,30 @@ Test(scsi_rival, identity_that_is_learned_while_writes_are_open) {
     scsi_identify(&w, n, 7);
     scsi_good(&w, a);
     scsi_good(&w, b);
-    assert_gap(&w, 0, 100, 8, GAP_OVERLAP);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
     scsi_good(&w, c);
     cr_assert_eq(GAPS(w), 1);
     tracker_nexus_close(n, 0, NULL, 0);
     scsi_world_end(&w);
 }
 
+/* The same address leads to another unit all of a sudden: what is open on it goes along. */
+Test(scsi_rival, path_that_changes_its_unit) {
+    struct scsi_world w = scsi_world_disk();
+    struct nexus *n = second_path(&w);
+    struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
+    struct exchange *b = scsi_write(&w, n, 100, 8, 2);
+    scsi_identify(&w, n, 8);
+    scsi_good(&w, a);
+    scsi_good(&w, b);
+    cr_assert_eq(GAPS(w), 0);
+    scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 3));
+    tracker_nexus_close(n, 0, NULL, 0);
+    scsi_world_end(&w);
+}
+
 Test(scsi_rival, other_units_are_no_rivals) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct nexus *n = tracker_nexus_open(w.tracker, PATH_ISCSI, "iqn.initiator", "iqn.other");
     scsi_capacity(&w, n, 4096, 512, 0xc0);
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
@@ -115,7 +112,7 @@ Test(scsi_rival, other_units_are_no_rivals) {
 
 /* dm-multipath: a path dies with a write in flight, which comes again on the other path. */
 Test(scsi_rival, retry_on_the_other_path_needs_no_gap) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct nexus *n = second_path(&w);
     scsi_write(&w, n, 100, 8, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
@@ -126,7 +123,7 @@ Test(scsi_rival, retry_on_the_other_path_needs_no_gap) {
 }
 
 Test(scsi_rival, retry_of_a_write_of_which_a_part_had_moved) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct nexus *n = second_path(&w);
     const uint8_t cdb[16] = {0x2a, 0, 0, 0, 0, 100, 0, 0, 8};
     struct exchange *a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
@@ -138,47 +135,47 @@ Test(scsi_rival, retry_of_a_write_of_which_a_part_had_moved) {
     scsi_fill(a, 0, 1000, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 2));
     tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
-    assert_gap(&w, 0, 100, 2, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 0, 100, 2, GAP_NEXUS_LOST);
     a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
     scsi_fill(a, 0, 1000, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
     scsi_fill(a, 1000, 2000, 2);
     tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
-    assert_gap(&w, 1, 100, 4, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 1, 100, 4, GAP_NEXUS_LOST);
     a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
     tracker_data_out_lost(a, 0, 1000);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
     tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
-    assert_gap(&w, 2, 100, 2, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 2, 100, 2, GAP_NEXUS_LOST);
     tracker_nexus_close(n, 0, NULL, 0);
     scsi_world_end(&w);
 }
 
 Test(scsi_rival, retry_that_was_overwritten_meanwhile) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct nexus *n = second_path(&w);
     scsi_write(&w, n, 100, 8, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
     scsi_good(&w, scsi_write(&w, w.nexus, 103, 1, 2));
     tracker_nexus_close(n, GAP_NEXUS_LOST, "gone", 5000);
-    assert_gap(&w, 0, 100, 8, GAP_NEXUS_LOST);
+    expect_gap(w.recorder, 0, 100, 8, GAP_NEXUS_LOST);
     scsi_world_end(&w);
 }
 
 Test(scsi_rival, a_failed_write_may_have_come_last) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *b = scsi_write(&w, w.nexus, 100, 8, 1);
     scsi_check(&w, a, 3, 0x0c, 0);
-    assert_gap(&w, 0, 100, 8, GAP_FAILED_WRITE);
+    expect_gap(w.recorder, 0, 100, 8, GAP_FAILED_WRITE);
     scsi_good(&w, b);
-    assert_gap(&w, 1, 100, 8, GAP_OVERLAP);
+    expect_gap(w.recorder, 1, 100, 8, GAP_OVERLAP);
     cr_assert_eq(GAPS(w), 2);
     scsi_world_end(&w);
 }
 
 Test(scsi_rival, a_refused_write_is_none) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *b = scsi_write(&w, w.nexus, 100, 8, 2);
     scsi_check(&w, a, 5, 0x24, 0);
@@ -203,7 +200,7 @@ static struct exchange *write_with(struct scsi_world *w, uint8_t attribute, uint
 /* SAM-6 8.6.2: ORDERED waits for those before it, and those after it wait for it. */
 Test(scsi_rival, ordered_tasks_have_an_order) {
     enum { SIMPLE = 1, ORDERED = 2, UNTAGGED = 0 };
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *a = write_with(&w, SIMPLE, 1);
     struct exchange *b = write_with(&w, ORDERED, 2);
     scsi_good(&w, a);
@@ -218,7 +215,7 @@ Test(scsi_rival, ordered_tasks_have_an_order) {
     b = write_with(&w, ORDERED, 2);
     scsi_good(&w, b);
     scsi_good(&w, a);
-    assert_gap(&w, 0, 100, 8, GAP_OVERLAP); /* it does not do as it should */
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP); /* it does not do as it should */
     a = write_with(&w, UNTAGGED, 1);
     b = write_with(&w, ORDERED, 2);
     scsi_good(&w, a);
@@ -228,7 +225,7 @@ Test(scsi_rival, ordered_tasks_have_an_order) {
 }
 
 Test(scsi_rival, unmap_by_its_ranges) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     uint8_t list[8 + 32] = {0, 38, 0, 32};
     const uint8_t cdb[16] = {0x42, 0, 0, 0, 0, 0, 0, 0, 40};
     put_be(list + 8, 100, 8);
@@ -242,19 +239,19 @@ Test(scsi_rival, unmap_by_its_ranges) {
     scsi_good(&w, scsi_write(&w, w.nexus, 107, 2, 1));
     scsi_good(&w, x);
     cr_assert_eq(GAPS(w), 1);
-    assert_gap(&w, 0, 107, 1, GAP_OVERLAP);
+    expect_gap(w.recorder, 0, 107, 1, GAP_OVERLAP);
     x = scsi_write(&w, w.nexus, 307, 2, 1);
     struct exchange *y = scsi_send(&w, w.nexus, cdb, sizeof cdb, sizeof list, 0);
     tracker_data_out(y, 0, list, sizeof list);
     scsi_good(&w, y);
     scsi_good(&w, x);
-    assert_gap(&w, 1, 307, 1, GAP_OVERLAP);
+    expect_gap(w.recorder, 1, 307, 1, GAP_OVERLAP);
     scsi_world_end(&w);
 }
 
 /* More rivals than are told apart: the gap covers them all, and not less. */
 Test(scsi_rival, many_rivals) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *x = scsi_write(&w, w.nexus, 1000, 400, 9);
     for (uint32_t i = 0; i < 100; i++)
         scsi_good(&w, scsi_write(&w, w.nexus, 1002 + 3 * i, 1, 1));
@@ -273,7 +270,7 @@ Test(scsi_rival, many_rivals) {
 }
 
 Test(scsi_rival, twins_beyond_number) {
-    struct scsi_world w = disk();
+    struct scsi_world w = scsi_world_disk();
     struct exchange *x = scsi_write(&w, w.nexus, 100, 8, 1);
     for (int i = 0; i < 100; i++)
         scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));

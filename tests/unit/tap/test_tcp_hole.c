@@ -24,11 +24,38 @@ Test(tcp_hole, acknowledged_and_not_seen_is_lost_after_the_window) {
     world_wait(&w, 1);
     world_wait(&w, 500);
     world_heard(&w, "open+ >abc >hole:3 >ghi ");
-    cr_assert_eq(w.data_time_ms, w.ms, "deliverable when the loss was certain");
+    cr_assert_eq(w.data_time_ms, w.ms - 1000, "its own time, not that of the decision");
+    cr_assert_leq(w.hole_time_ms, w.ms - 1000, "before the loss can have happened");
     cr_assert_eq(tcp_counters(w.tcp)->holes, 1);
     cr_assert_eq(tcp_counters(w.tcp)->hole_bytes, 3);
     world_send(&w, CLIENT, 0, 10, 1, "jkl");
     world_heard(&w, "open+ >abc >hole:3 >ghi >jkl ");
+    world_end(&w);
+}
+
+Test(tcp_hole, what_is_undecided_is_pending_since_then) {
+    cr_assert_eq(tcp_oldest_pending(w.tcp), UINT64_MAX);
+    world_send(&w, CLIENT, 0, 1, 1, "abc");
+    cr_assert_eq(tcp_oldest_pending(w.tcp), UINT64_MAX, "nothing is missing");
+    uint64_t since_ns = w.ms * NS_PER_MS;
+    world_send(&w, CLIENT, 0, 7, 1, "ghi");
+    world_wait(&w, 300);
+    world_send(&w, SERVER, 0, 1, 10, "");
+    world_wait(&w, 100);
+    cr_assert_eq(tcp_oldest_pending(w.tcp), since_ns);
+    world_wait(&w, 100);
+    cr_assert_eq(tcp_oldest_pending(w.tcp), since_ns, "looked at, and not settled yet");
+    world_wait(&w, 500);
+    world_heard(&w, "open+ >abc >hole:3 >ghi ");
+    cr_assert_eq(tcp_oldest_pending(w.tcp), UINT64_MAX, "decided");
+    world_end(&w);
+}
+
+Test(tcp_hole, bytes_that_nobody_has_do_not_hold_the_rest_up_for_ever) {
+    world_send(&w, CLIENT, 0, 7, 1, "ghi");
+    for (unsigned i = 0; i < 20; i++)
+        world_wait(&w, 500);
+    cr_assert_geq(tcp_oldest_pending(w.tcp), (w.ms - 1000) * NS_PER_MS);
     world_end(&w);
 }
 
