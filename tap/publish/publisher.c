@@ -8,15 +8,25 @@
 #include "tap/publish/stamper.h"
 #include "tap/scsi/payload.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 enum { MAX_OUTLETS = 16, MAX_PATHS = 65536, RECORD_ROOM_BYTES = LIMIT_RECORD_HEAD_BYTES };
+
+/* The tracker does not repeat a gap over a whole path within this time while it has been given no
+ * update since: one that comes late was not known to it. */
+#define QUIET_NS NS_PER_SECOND
 
 struct known_path {
     uint64_t id;
     uint64_t volume;         /* the same for all paths with one designator */
     bool fresh;              /* announced behind the last promise, which said nothing of it */
     uint64_t doubt_until_ns; /* updates up to here do not end the gap over all of it */
+    uint64_t late_doubt_ns;  /* nor do those given late, up to here */
+    UT_hash_handle hh;       /* by id, in the order of announcement */
 };
 
 struct publisher {
@@ -30,9 +40,7 @@ struct publisher {
     struct stamper stamper;
     struct recent recent;
     bool forgetful;           /* `recent` was full since the last promise */
-    struct known_path *paths; /* announced */
-    size_t path_count;
-    size_t path_capacity;
+    struct known_path *paths; /* uthash: those announced */
     uint64_t updates;
     uint64_t update_bytes;
     uint64_t gaps;
@@ -161,11 +169,9 @@ static void publish_pattern(struct publisher *p, struct record *r, const struct 
 }
 
 static struct known_path *find_path(const struct publisher *p, uint64_t id) {
-    for (size_t i = 0; i < p->path_count; i++) {
-        if (p->paths[i].id == id)
-            return &p->paths[i];
-    }
-    return NULL;
+    struct known_path *found = NULL;
+    HASH_FIND(hh, p->paths, &id, sizeof id, found);
+    return found;
 }
 
 static void append_gap(struct publisher *p, const struct sink_gap *gap,
@@ -199,7 +205,10 @@ static void note_update(struct publisher *p, const struct update_record *u, uint
         return;
     if (!recent_add(&p->recent, &update))
         p->forgetful = true;
-    if (path != NULL && u->time_ns <= path->doubt_until_ns)
+    if (path == NULL)
+        return;
+    bool late = u->time_ns < p->stamper.last_ns;
+    if (u->time_ns <= path->doubt_until_ns || (late && u->time_ns <= path->late_doubt_ns))
         append_gap(p, &doubt, &update);
 }
 
@@ -257,6 +266,8 @@ static void publish_gap_of_path(struct publisher *p, const struct sink_gap *gap,
     struct recent_update over = {since_ns, path, gap->offset_bytes, gap->length_bytes};
     append_gap(p, gap, &over);
     bool whole = gap->offset_bytes == 0 && gap->length_bytes == GAP_TO_END;
+    if (whole && known != NULL && since_ns + QUIET_NS > known->late_doubt_ns)
+        known->late_doubt_ns = since_ns + QUIET_NS;
     if (whole && known != NULL && since_ns < p->stamper.last_ns)
         reach_back(p, gap, known, since_ns);
 }
@@ -267,8 +278,8 @@ static void publish_gap(struct sink *s, const struct sink_gap *gap) {
         publish_gap_of_path(p, gap, gap->path->id);
         return;
     }
-    for (size_t i = 0; i < p->path_count; i++)
-        publish_gap_of_path(p, gap, p->paths[i].id);
+    for (struct known_path *path = p->paths; path != NULL; path = path->hh.next)
+        publish_gap_of_path(p, gap, path->id);
 }
 
 static void remember_path(struct publisher *p, const struct sink_path *path) {
@@ -280,17 +291,13 @@ static void remember_path(struct publisher *p, const struct sink_path *path) {
         known->volume = volume;
         return;
     }
-    if (p->path_count == p->path_capacity) {
-        size_t capacity = p->path_capacity > 0 ? p->path_capacity * 2 : 16;
-        struct known_path *paths =
-            capacity <= MAX_PATHS ? realloc(p->paths, capacity * sizeof *paths) : NULL;
-        if (paths == NULL)
-            return;
-        p->paths = paths;
-        p->path_capacity = capacity;
-    }
-    p->paths[p->path_count++] =
-        (struct known_path){.id = path->id, .volume = volume, .fresh = true};
+    known = HASH_COUNT(p->paths) < MAX_PATHS ? calloc(1, sizeof *known) : NULL;
+    if (known == NULL)
+        return;
+    *known = (struct known_path){.id = path->id, .volume = volume, .fresh = true};
+    HASH_ADD(hh, p->paths, id, sizeof known->id, known);
+    if (known->hh.tbl == NULL)
+        free(known);
 }
 
 static void publish_path(struct sink *s, const struct sink_path *path, uint64_t time_ns) {
@@ -336,8 +343,8 @@ void publisher_heartbeat(struct publisher *p, uint64_t seen_ns,
     uint64_t promised_ns = stamper_promise(&p->stamper, seen_ns);
     recent_settle(&p->recent, promised_ns);
     p->forgetful = p->forgetful && p->recent.count > 0;
-    for (size_t i = 0; i < p->path_count; i++)
-        p->paths[i].fresh = false;
+    for (struct known_path *path = p->paths; path != NULL; path = path->hh.next)
+        path->fresh = false;
     append_frontier(p, promised_ns, 0, vitals);
 }
 
@@ -370,7 +377,11 @@ void publisher_destroy(struct publisher *p) {
     if (p->batch != NULL)
         batch_put(p->batch);
     recent_release(&p->recent);
-    free(p->paths);
+    struct known_path *path, *next;
+    HASH_ITER(hh, p->paths, path, next) {
+        HASH_DEL(p->paths, path);
+        free(path);
+    }
     free(p);
 }
 

@@ -52,11 +52,13 @@ void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_
     struct path *path = e->x->path;
     uint32_t block_bytes = change_block_bytes(e->x);
     struct gap_cause cause = cause_of(e, reason, text);
+    bool has_rivals = e->x->open_index != NOT_OPEN;
+    cause.later_ns = has_rivals ? rival_newest_ns(e->x) : path->unit->newest_ns;
     if (block_bytes == 0)
         gap_volume(e->t, path, &cause);
     else
         gap_blocks(e->t, path, first, end, block_bytes, &cause);
-    rival_note(path->unit, e->x, first, end, false);
+    rival_note(path->unit, e->x, first, end, e->time_ns, false);
 }
 
 void change_volume_gap(const struct ending *e, uint16_t reason, const char *format, ...) {
@@ -67,7 +69,7 @@ void change_volume_gap(const struct ending *e, uint16_t reason, const char *form
     va_end(args);
     struct gap_cause cause = cause_of(e, reason, text);
     gap_volume(e->t, e->x->path, &cause);
-    rival_note(e->x->path->unit, e->x, 0, UINT64_MAX, false);
+    rival_note(e->x->path->unit, e->x, 0, UINT64_MAX, e->time_ns, false);
 }
 
 static struct sink_update update_of(const struct ending *e, enum update_op op) {
@@ -92,6 +94,9 @@ static void clash_found(void *context, uint64_t first, uint64_t end) {
     snprintf(text, sizeof text, "%s overlaps another write that was in flight at the same time",
              e->name);
     struct gap_cause cause = cause_of(e, GAP_OVERLAP, text);
+    /* Before both had ended, the one that had was done, and the other in flight. */
+    if (rival_newest_ns(e->x) > cause.time_ns)
+        cause.time_ns = rival_newest_ns(e->x);
     e->t->counters.overlaps++;
     gap_blocks(e->t, e->x->path, first, end, block_bytes, &cause);
 }
@@ -109,8 +114,10 @@ void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint
     e->t->counters.updates++;
     e->t->counters.update_bytes += blocks * update.block_bytes;
     x->path->unit->changes++;
+    if (e->time_ns > x->path->unit->newest_ns)
+        x->path->unit->newest_ns = e->time_ns;
     e->t->sink->update(e->t->sink, &update);
-    rival_note(x->path->unit, x, lba, lba + blocks, true);
+    rival_note(x->path->unit, x, lba, lba + blocks, e->time_ns, true);
     struct ending copy = *e;
     rival_clashes(x, lba, lba + blocks, &copy, clash_found);
 }
@@ -223,6 +230,7 @@ void change_ended(struct exchange *x, const struct tracker_status *status) {
     struct ending e = ending_of(x, status->time_ns);
     e.status = status->status;
     e.residual_bytes = status->residual_underflow;
+    rival_settle(x, status->time_ns);
     struct sense parsed;
     const struct sense *sense = NULL;
     if (status->sense != NULL && sense_parse(status->sense, status->sense_bytes, &parsed))
@@ -239,11 +247,13 @@ void change_ended(struct exchange *x, const struct tracker_status *status) {
 void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
     struct ending e = ending_of(x, time_ns);
     e.t->counters.abandoned++;
+    rival_settle(x, time_ns);
     if (!command_changes_media(&x->command))
         return;
     /* It may or may not have been done, but its blocks hold the same either way. */
     if (rival_agreed(x)) {
-        rival_note(x->path->unit, x, x->command.lba, x->command.lba + x->command.blocks, true);
+        rival_note(x->path->unit, x, x->command.lba, x->command.lba + x->command.blocks, time_ns,
+                   true);
         return;
     }
     region_gap(&e, reason, text);

@@ -3,6 +3,7 @@
 #include "common/cursor.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* Where a CDB keeps its address and length. Numbers of bytes are those of SBC-4 and SPC-5. */
 enum layout {
@@ -393,12 +394,15 @@ bool command_changes_media(const struct command *command) {
 }
 
 const char *command_text(const struct command *command, char *text, size_t size) {
-    if (command->name != NULL)
-        snprintf(text, size, "%s", command->name);
-    else if (command->has_service_action)
+    if (command->name != NULL) {
+        /* On the way of every write: snprintf would be a twentieth of its whole cost. */
+        if (memccpy(text, command->name, '\0', size) == NULL)
+            text[size - 1] = '\0';
+    } else if (command->has_service_action) {
         snprintf(text, size, "operation code %02xh, service action %04xh", command->opcode,
                  command->service_action);
-    else
+    } else {
         snprintf(text, size, "operation code %02xh", command->opcode);
+    }
     return text;
 }

@@ -8,12 +8,12 @@
  * have written to the same volume meanwhile. */
 #define REPEAT_NS NS_PER_SECOND
 
-static void emit(struct tracker *t, struct path *path, uint64_t offset, uint64_t length,
-                 const struct gap_cause *cause) {
-    path_announce(t, path, cause->time_ns);
+static void emit_at(struct tracker *t, struct path *path, uint64_t offset, uint64_t length,
+                    const struct gap_cause *cause, uint64_t time_ns) {
+    path_announce(t, path, time_ns);
     t->counters.gaps++;
     t->sink->gap(t->sink, &(struct sink_gap){.path = &path->sink,
-                                             .time_ns = cause->time_ns,
+                                             .time_ns = time_ns,
                                              .issued_ns = cause->issued_ns,
                                              .offset_bytes = offset,
                                              .length_bytes = length,
@@ -23,7 +23,7 @@ static void emit(struct tracker *t, struct path *path, uint64_t offset, uint64_t
 }
 
 void gap_volume(struct tracker *t, struct path *path, const struct gap_cause *cause) {
-    emit(t, path, 0, GAP_TO_END, cause);
+    emit_at(t, path, 0, GAP_TO_END, cause, cause->time_ns);
     path->whole_gap = true;
     path->whole_gap_changes = path->unit->changes;
     path->whole_gap_ns = cause->time_ns;
@@ -40,7 +40,9 @@ void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t e
     }
     uint64_t offset = first * block_bytes;
     uint64_t length = end <= most ? (end - first) * block_bytes : GAP_TO_END;
-    emit(t, path, offset, length, cause);
+    emit_at(t, path, offset, length, cause, cause->time_ns);
+    if (cause->later_ns > cause->time_ns)
+        emit_at(t, path, offset, length, cause, cause->later_ns);
 }
 
 /* Would it say something new? */

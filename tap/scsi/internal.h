@@ -36,7 +36,8 @@ struct unit {
     struct open_change *open;
     size_t open_count;
     size_t open_capacity;
-    uint64_t changes; /* updates so far: heals of gaps */
+    uint64_t changes;   /* updates so far: heals of gaps */
+    uint64_t newest_ns; /* greatest time of an update */
     UT_hash_handle hh;
 };
 
@@ -109,7 +110,9 @@ struct exchange {
     struct payload *payload;
     uint8_t *answer; /* data-in of the commands that are learned from */
     size_t answer_bytes;
-    size_t open_index; /* in unit->open, or NOT_OPEN */
+    size_t open_index;      /* in unit->open, or NOT_OPEN */
+    uint64_t recent_before; /* tracker->recent_count when it began */
+    bool came_late;         /* issued before some of those had ended */
     struct rivals *rivals;
     struct exchange *prev, *next;                 /* tracker->oldest */
     struct exchange *nexus_prev, *nexus_next;     /* nexus->exchanges */
@@ -117,6 +120,18 @@ struct exchange {
 };
 
 #define NOT_OPEN SIZE_MAX
+
+/* A change that ended a while ago: a command that comes late may have been in flight with it. */
+struct ended_change {
+    const struct unit *unit; /* not to be followed: it may be gone */
+    uint64_t first;
+    uint64_t end;
+    uint64_t issued_ns;
+    uint64_t ended_ns;
+    uint64_t newest_ns; /* of it and all before it, the greatest ended_ns */
+};
+
+enum { RECENT_CHANGES = 8192 };
 
 struct tracker {
     struct sink *sink;
@@ -130,6 +145,9 @@ struct tracker {
     size_t exchange_count;
     struct exchange *oldest;
     struct exchange *holding; /* with data, oldest first */
+    uint64_t newest_ns;       /* greatest time of an ended change */
+    uint64_t recent_count;    /* so many were noted; the last RECENT_CHANGES are kept */
+    struct ended_change recent[RECENT_CHANGES];
 };
 
 /* path.c */
@@ -203,18 +221,24 @@ void region_gap(const struct ending *e, uint16_t reason, const char *text);
 void rival_open(struct exchange *x);
 void rival_close(struct exchange *x);
 void rival_free(struct rivals *r);
-/* Blocks [first, end) of the unit changed, or may have: every open change that overlaps notes it.
+/*
+ * Blocks [first, end) of the unit changed, or may have: every open change that overlaps notes it,
+ * and those do that come late and turn out to have been issued before time_ns.
  */
 void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first, uint64_t end,
-                bool content_known);
+                uint64_t time_ns, bool content_known);
+/* It ended at time_ns: decide who its rivals were. Before any of the following. */
+void rival_settle(struct exchange *x, uint64_t time_ns);
 /*
  * The part of [first, end) that others wrote with other bytes while `x` was open: calls `found` for
  * each.
  */
-void rival_clashes(struct exchange *x, uint64_t first, uint64_t end, void *context,
+void rival_clashes(const struct exchange *x, uint64_t first, uint64_t end, void *context,
                    void (*found)(void *context, uint64_t first, uint64_t end));
+/* When the last of its rivals ended; 0 without any. */
+uint64_t rival_newest_ns(const struct exchange *x);
 /* Did somebody else write just the same to all of its range, and nobody anything else? */
-bool rival_agreed(struct exchange *x);
+bool rival_agreed(const struct exchange *x);
 void rival_move(struct unit *from, struct unit *to, const struct path *path);
 
 /* gap.c */
@@ -224,6 +248,12 @@ struct gap_cause {
     uint64_t time_ns;
     uint64_t issued_ns;
     const char *initiator;
+    /*
+     * Streams are given late when something in them is missing, so that a gap can be older than
+     * updates which were given before it, and concern them: it is said a second time for this time,
+     * when that is later. (Gaps over a whole path reach over all that was given, without this.)
+     */
+    uint64_t later_ns;
 };
 
 /* Blocks [first, end) of a path; end UINT64_MAX is the end of the volume. */

@@ -94,15 +94,16 @@ static void segment_gap(const struct region *r, const struct copy_segment *segme
                               .text = text,
                               .time_ns = r->e->time_ns,
                               .issued_ns = x->issued_ns,
-                              .initiator = x->nexus->initiator};
+                              .initiator = x->nexus->initiator,
+                              .later_ns = path->unit->newest_ns};
     uint64_t blocks = block_bytes > 0 ? blocks_of(segment, block_bytes) : 0;
     if (block_bytes == 0 || !change_range_fits(segment->lba, blocks, block_bytes)) {
         gap_volume(r->e->t, path, &cause);
-        rival_note(path->unit, x, 0, UINT64_MAX, false);
+        rival_note(path->unit, x, 0, UINT64_MAX, r->e->time_ns, false);
         return;
     }
     gap_blocks(r->e->t, path, segment->lba, segment->lba + blocks, block_bytes, &cause);
-    rival_note(path->unit, x, segment->lba, segment->lba + blocks, false);
+    rival_note(path->unit, x, segment->lba, segment->lba + blocks, r->e->time_ns, false);
 }
 
 /* False: it is not known which paths lead there. */

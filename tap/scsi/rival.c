@@ -22,7 +22,8 @@ struct rivals {
     struct rangeset clashes; /* blocks that others wrote otherwise */
     struct pending pending[MAX_PENDING];
     size_t pending_count;
-    bool agreed; /* another wrote the same bytes to all of the range */
+    bool agreed;        /* another wrote the same bytes to all of the range */
+    uint64_t newest_ns; /* when the last of them ended */
 };
 
 static uint64_t end_of(const struct command *command) {
@@ -63,6 +64,8 @@ void rival_open(struct exchange *x) {
     /* Without memory for it, what it writes cannot be compared: it is then not believed at all. */
     if (!append_open(x->path->unit, &change))
         x->data_dropped = true;
+    x->recent_before = x->nexus->tracker->recent_count;
+    x->came_late = x->issued_ns < x->nexus->tracker->newest_ns;
 }
 
 void rival_close(struct exchange *x) {
@@ -102,12 +105,14 @@ static struct rivals *rivals_of(struct exchange *x) {
     return x->rivals;
 }
 
-static void add_clash(struct exchange *x, uint64_t first, uint64_t end) {
+static void add_clash(struct exchange *x, uint64_t first, uint64_t end, uint64_t time_ns) {
     struct rivals *r = rivals_of(x);
     if (r == NULL) {
         x->data_dropped = true;
         return;
     }
+    if (time_ns > r->newest_ns)
+        r->newest_ns = time_ns;
     if (rangeset_add(&r->clashes, first, end))
         return;
     /* Too many to tell apart: one range over all of them. */
@@ -160,10 +165,12 @@ static uint32_t crc_of(const struct payload *payload) {
 }
 
 /* True when the twin's data is kept in mind, to be compared. */
-static bool note_twin(const struct payload *ended, struct exchange *open) {
+static bool note_twin(const struct payload *ended, struct exchange *open, uint64_t time_ns) {
     struct rivals *r = rivals_of(open);
     if (r == NULL || r->pending_count == MAX_PENDING)
         return false;
+    if (time_ns > r->newest_ns)
+        r->newest_ns = time_ns;
     struct pending *pending = &r->pending[r->pending_count++];
     *pending = (struct pending){.crc = crc_of(ended)};
     if (open->payload == NULL)
@@ -173,25 +180,41 @@ static bool note_twin(const struct payload *ended, struct exchange *open) {
     return true;
 }
 
-static void note(const struct exchange *ended, struct open_change *change, uint64_t first,
-                 uint64_t end, bool content_known) {
+static void note(const struct exchange *ended, struct open_change *change,
+                 const struct ended_change *what, bool content_known) {
     struct exchange *open = change->exchange;
+    uint64_t first = what->first;
+    uint64_t end = what->end;
     if (open == ended || (content_known && proven_before(ended, open)))
         return;
     if (open->command.kind == COMMAND_UNMAP && !unmap_touches(open, first, end))
         return;
-    if (content_known && is_twin(ended, open) && note_twin(ended->payload, open))
+    if (content_known && is_twin(ended, open) && note_twin(ended->payload, open, what->ended_ns))
         return;
     add_clash(open, first > change->first ? first : change->first,
-              end < change->end ? end : change->end);
+              end < change->end ? end : change->end, what->ended_ns);
+}
+
+static void remember(struct tracker *t, const struct ended_change *what) {
+    struct ended_change *slot = &t->recent[t->recent_count++ % RECENT_CHANGES];
+    if (what->ended_ns > t->newest_ns)
+        t->newest_ns = what->ended_ns;
+    *slot = *what;
+    slot->newest_ns = t->newest_ns;
 }
 
 void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first, uint64_t end,
-                bool content_known) {
+                uint64_t time_ns, bool content_known) {
+    const struct ended_change what = {.unit = unit,
+                                      .first = first,
+                                      .end = end,
+                                      .issued_ns = ended->issued_ns,
+                                      .ended_ns = time_ns};
+    remember(ended->nexus->tracker, &what);
     for (size_t i = 0; i < unit->open_count; i++) {
         struct open_change *change = &unit->open[i];
         if (change->first < end && first < change->end)
-            note(ended, change, first, end, content_known);
+            note(ended, change, &what, content_known);
     }
 }
 
@@ -207,16 +230,53 @@ static void settle_twins(struct exchange *x) {
         if (same)
             r->agreed = true;
         else
-            add_clash(x, x->command.lba, end_of(&x->command));
+            add_clash(x, x->command.lba, end_of(&x->command), r->newest_ns);
     }
     r->pending_count = 0;
 }
 
-void rival_clashes(struct exchange *x, uint64_t first, uint64_t end, void *context,
+/* Of those that ended before it began here: was it in flight together with them? */
+static void compare_late(struct exchange *x, const struct ended_change *r, uint64_t time_ns) {
+    const struct command *command = &x->command;
+    uint64_t first = command->kind == COMMAND_UNMAP ? 0 : command->lba;
+    uint64_t end = command->kind == COMMAND_UNMAP ? UINT64_MAX : end_of(command);
+    bool together = r->ended_ns > x->issued_ns && r->issued_ns < time_ns;
+    if (r->unit == x->path->unit && together && r->first < end && first < r->end)
+        add_clash(x, r->first > first ? r->first : first, r->end < end ? r->end : end, r->ended_ns);
+}
+
+/*
+ * A command can come late, when something before it was missing. What ended meanwhile may have been
+ * in flight together with it: times tell. (Content is not compared any more.)
+ */
+static void settle_late(struct exchange *x, uint64_t time_ns) {
+    const struct tracker *t = x->nexus->tracker;
+    uint64_t oldest = t->recent_count > RECENT_CHANGES ? t->recent_count - RECENT_CHANGES : 0;
+    uint64_t i = x->recent_before;
+    while (i > oldest) {
+        const struct ended_change *r = &t->recent[--i % RECENT_CHANGES];
+        if (r->newest_ns <= x->issued_ns)
+            return;
+        compare_late(x, r, time_ns);
+    }
+    /* Nobody remembers so far back. */
+    if (oldest > 0)
+        add_clash(x, 0, UINT64_MAX, t->newest_ns);
+}
+
+void rival_settle(struct exchange *x, uint64_t time_ns) {
+    if (x->open_index == NOT_OPEN)
+        return;
+    if (x->came_late)
+        settle_late(x, time_ns);
+    if (x->rivals != NULL)
+        settle_twins(x);
+}
+
+void rival_clashes(const struct exchange *x, uint64_t first, uint64_t end, void *context,
                    void (*found)(void *context, uint64_t first, uint64_t end)) {
     if (x->rivals == NULL)
         return;
-    settle_twins(x);
     struct range part;
     while (rangeset_overlap(&x->rivals->clashes, first, end, &part)) {
         found(context, part.start, part.end);
@@ -224,9 +284,11 @@ void rival_clashes(struct exchange *x, uint64_t first, uint64_t end, void *conte
     }
 }
 
-bool rival_agreed(struct exchange *x) {
-    if (x->rivals == NULL)
-        return false;
-    settle_twins(x);
-    return x->rivals->agreed && x->rivals->clashes.count == 0 && !x->data_lost && !x->data_dropped;
+uint64_t rival_newest_ns(const struct exchange *x) {
+    return x->rivals != NULL ? x->rivals->newest_ns : 0;
+}
+
+bool rival_agreed(const struct exchange *x) {
+    return x->rivals != NULL && x->rivals->agreed && x->rivals->clashes.count == 0 &&
+           !x->data_lost && !x->data_dropped;
 }

@@ -119,6 +119,28 @@ static void complain(struct trial *t, const struct mangle *m, size_t v, uint64_t
                m->seed);
 }
 
+/* For SANREWIND_CASE: what was said of a byte within 3 seconds of a time. */
+static void explain(const struct replay *r, const char *name, uint64_t path, uint64_t byte,
+                    uint64_t time_ns) {
+    if (getenv("SANREWIND_CASE") == NULL)
+        return;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct record *record = &r->records[i].record;
+        const struct update_record *u = &record->update;
+        const struct gap_record *g = &record->gap;
+        bool is_update = record->type == RECORD_UPDATE && u->path == path &&
+                         byte - u->offset_bytes < u->length_bytes;
+        bool is_gap = record->type == RECORD_GAP && g->path == path &&
+                      byte - g->offset_bytes < g->length_bytes;
+        int64_t apart_ns = (int64_t)(record_time_ns(record) - time_ns);
+        if ((is_update || is_gap) && llabs(apart_ns) < (int64_t)(3 * NS_PER_SECOND))
+            printf("  %s: %+.6f ms order %" PRIu64 " %s, issued %+.6f ms %.*s\n", name,
+                   (double)apart_ns / 1e6, record->order, is_gap ? "gap" : "update",
+                   (double)(int64_t)((is_gap ? g->issued_ns : u->issued_ns) - time_ns) / 1e6,
+                   is_gap ? g->text_bytes : 0, is_gap ? g->text : "");
+    }
+}
+
 static bool is_dark(const struct trial *t, uint64_t time_ns) {
     for (size_t i = 0; i < t->blackout_count; i++) {
         if (time_ns > t->blackouts[i].start_ns && time_ns < t->blackouts[i].end_ns)
@@ -138,6 +160,8 @@ static bool check_volume(struct trial *t, const struct mangle *m, size_t v, stru
     uint64_t wrong = model_first_wrong(seen, right);
     if (wrong != UINT64_MAX) {
         complain(t, m, v, at.time_ns, "silently wrong at byte", wrong);
+        explain(&t->reference, "as it was", right->path, wrong, at.time_ns);
+        explain(&t->replay, "mangled", right->path, wrong, at.time_ns);
         return false;
     }
     if (at.mark && is_harmless(t, m) &&

@@ -74,9 +74,14 @@ struct recorder *recorder_create(void) {
     return r;
 }
 
-void recorder_destroy(struct recorder *r) {
+void recorder_forget(struct recorder *r) {
     for (size_t i = 0; i < r->count; i++)
         free(r->events[i].data);
+    r->count = 0;
+}
+
+void recorder_destroy(struct recorder *r) {
+    recorder_forget(r);
     free(r);
 }
 

@@ -39,6 +39,8 @@ struct recorder {
 
 struct recorder *recorder_create(void);
 void recorder_destroy(struct recorder *r);
+/* Drops what was recorded so far. */
+void recorder_forget(struct recorder *r);
 /* The index-th event of a kind, only applied updates; NULL when there are fewer. */
 const struct recorded *recorded_at(const struct recorder *r, enum recorded_kind kind, size_t index);
 size_t recorded_count(const struct recorder *r, enum recorded_kind kind);

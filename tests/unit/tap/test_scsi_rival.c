@@ -116,7 +116,7 @@ Test(scsi_rival, retry_on_the_other_path_needs_no_gap) {
     struct nexus *n = second_path(&w);
     scsi_write(&w, n, 100, 8, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
-    tracker_nexus_close(n, GAP_NEXUS_LOST, "gone", 5000);
+    tracker_nexus_close(n, GAP_NEXUS_LOST, "gone", ++w.now_ns);
     cr_assert_eq(GAPS(w), 0);
     cr_assert_eq(UPDATES(w), 1);
     scsi_world_end(&w);
@@ -129,23 +129,23 @@ Test(scsi_rival, retry_of_a_write_of_which_a_part_had_moved) {
     struct exchange *a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
     scsi_fill(a, 0, 1000, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
-    tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
+    tracker_abandon(a, GAP_NEXUS_LOST, "gone", ++w.now_ns);
     cr_assert_eq(GAPS(w), 0, "what had moved was the same");
     a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
     scsi_fill(a, 0, 1000, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 2));
-    tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
+    tracker_abandon(a, GAP_NEXUS_LOST, "gone", ++w.now_ns);
     expect_gap(w.recorder, 0, 100, 2, GAP_NEXUS_LOST);
     a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
     scsi_fill(a, 0, 1000, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
     scsi_fill(a, 1000, 2000, 2);
-    tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
+    tracker_abandon(a, GAP_NEXUS_LOST, "gone", ++w.now_ns);
     expect_gap(w.recorder, 1, 100, 4, GAP_NEXUS_LOST);
     a = scsi_send(&w, n, cdb, sizeof cdb, 4096, 0);
     tracker_data_out_lost(a, 0, 1000);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
-    tracker_abandon(a, GAP_NEXUS_LOST, "gone", 5000);
+    tracker_abandon(a, GAP_NEXUS_LOST, "gone", ++w.now_ns);
     expect_gap(w.recorder, 2, 100, 2, GAP_NEXUS_LOST);
     tracker_nexus_close(n, 0, NULL, 0);
     scsi_world_end(&w);
@@ -157,7 +157,7 @@ Test(scsi_rival, retry_that_was_overwritten_meanwhile) {
     scsi_write(&w, n, 100, 8, 1);
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
     scsi_good(&w, scsi_write(&w, w.nexus, 103, 1, 2));
-    tracker_nexus_close(n, GAP_NEXUS_LOST, "gone", 5000);
+    tracker_nexus_close(n, GAP_NEXUS_LOST, "gone", ++w.now_ns);
     expect_gap(w.recorder, 0, 100, 8, GAP_NEXUS_LOST);
     scsi_world_end(&w);
 }
@@ -278,5 +278,83 @@ Test(scsi_rival, twins_beyond_number) {
     size_t gaps = GAPS(w);
     cr_assert_leq(gaps, 1, "too many to compare may be taken for others");
     cr_assert_eq(UPDATES(w), 101);
+    scsi_world_end(&w);
+}
+
+/* One session's stream was held back: its packets are older than what was given meanwhile. */
+static struct exchange *write_at(struct nexus *n, uint64_t time_ns, uint8_t fill) {
+    const uint8_t cdb[16] = {0x2a, 0, 0, 0, 0, 100, 0, 0, 8};
+    struct exchange *x = tracker_command(n, &(struct tracker_command){.lun = UINT64_C(1) << 48,
+                                                                      .cdb = cdb,
+                                                                      .cdb_bytes = sizeof cdb,
+                                                                      .data_out_bytes = 4096,
+                                                                      .attribute = 1,
+                                                                      .time_ns = time_ns});
+    scsi_fill(x, 0, 4096, fill);
+    return x;
+}
+
+static void good_at(struct exchange *x, uint64_t time_ns) {
+    tracker_status(x, &(struct tracker_status){.delivered = true, .time_ns = time_ns});
+}
+
+Test(scsi_rival, late_command_that_was_in_flight_with_one_that_ended) {
+    struct scsi_world w = scsi_world_disk();
+    struct nexus *n = second_path(&w);
+    good_at(write_at(w.nexus, 10000, 1), 12000);
+    good_at(write_at(n, 11000, 2), 11500);
+    cr_assert_eq(UPDATES(w), 2);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
+    cr_assert_eq(recorded_gap(w.recorder, 0)->time_ns, 12000, "when both had ended");
+    good_at(write_at(n, 13000, 3), 14000);
+    good_at(write_at(w.nexus, 15000, 4), 16000);
+    good_at(write_at(n, 14500, 5), 14900);
+    cr_assert_eq(GAPS(w), 1, "each was over before the next began");
+    tracker_nexus_close(n, 0, NULL, 0);
+    scsi_world_end(&w);
+}
+
+Test(scsi_rival, late_status) {
+    struct scsi_world w = scsi_world_disk();
+    struct nexus *n = second_path(&w);
+    struct exchange *x = write_at(n, 10000, 1);
+    good_at(write_at(w.nexus, 10500, 2), 12000);
+    good_at(x, 11000);
+    expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
+    cr_assert_eq(recorded_gap(w.recorder, 0)->time_ns, 12000);
+    tracker_nexus_close(n, 0, NULL, 0);
+    scsi_world_end(&w);
+}
+
+Test(scsi_rival, late_failure_is_not_healed_by_what_it_overlapped) {
+    struct scsi_world w = scsi_world_disk();
+    struct nexus *n = second_path(&w);
+    struct exchange *x = write_at(n, 10000, 1);
+    good_at(write_at(w.nexus, 10500, 2), 12000);
+    tracker_abandon(x, GAP_ABORTED, "aborted", 11000);
+    expect_gap(w.recorder, 0, 100, 8, GAP_ABORTED);
+    expect_gap(w.recorder, 1, 100, 8, GAP_ABORTED);
+    cr_assert_eq(recorded_gap(w.recorder, 0)->time_ns, 11000);
+    cr_assert_eq(recorded_gap(w.recorder, 1)->time_ns, 12000);
+    tracker_nexus_close(n, 0, NULL, 0);
+    scsi_world_end(&w);
+}
+
+/* More ended since than is remembered: then it may have overlapped any of them. */
+Test(scsi_rival, very_late_command) {
+    struct scsi_world w = scsi_world_disk();
+    struct nexus *n = second_path(&w);
+    for (uint64_t i = 0; i < 9000; i++) {
+        const uint8_t other[16] = {0x2a, 0, 0, 0, 2, 0, 0, 0, 1};
+        struct exchange *x = scsi_send(&w, w.nexus, other, sizeof other, 512, 0);
+        scsi_fill(x, 0, 512, 1);
+        good_at(x, 20000 + i);
+        if (w.recorder->count > RECORDED_EVENTS / 2)
+            recorder_forget(w.recorder);
+    }
+    recorder_forget(w.recorder);
+    good_at(write_at(n, 15000, 2), 15500);
+    cr_assert_eq(GAPS(w), 1);
+    tracker_nexus_close(n, 0, NULL, 0);
     scsi_world_end(&w);
 }
