@@ -64,9 +64,10 @@ static void store_le(uint8_t *to, uint64_t value, size_t width) {
 }
 
 void buffer_put_le(struct buffer *b, uint64_t value, size_t width) {
-    uint8_t bytes[8];
-    store_le(bytes, value, width);
-    buffer_put(b, bytes, width);
+    if (!buffer_reserve(b, width))
+        return;
+    store_le(b->data + b->length, value, width);
+    b->length += width;
 }
 
 void buffer_put_be(struct buffer *b, uint64_t value, size_t width) {

@@ -117,6 +117,7 @@ void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint
     if (e->time_ns > x->path->unit->newest_ns)
         x->path->unit->newest_ns = e->time_ns;
     e->t->sink->update(e->t->sink, &update);
+    gap_hushed(e->t, x->path, lba, blocks, e->time_ns);
     rival_note(x->path->unit, x, lba, lba + blocks, e->time_ns, true);
     struct ending copy = *e;
     rival_clashes(x, lba, lba + blocks, &copy, clash_found);

@@ -51,14 +51,42 @@ static bool is_stale(const struct path *path, uint64_t time_ns) {
            time_ns < path->whole_gap_ns || time_ns >= path->whole_gap_ns + REPEAT_NS;
 }
 
+static void hush(struct path *path, const struct gap_cause *cause) {
+    if (cause->time_ns <= path->hushed_ns)
+        return;
+    path->hushed_ns = cause->time_ns;
+    path->hushed_reason = cause->reason;
+}
+
 static void gap_target(struct tracker *t, struct target *target, const struct gap_cause *cause) {
     struct path *path, *next;
     HASH_ITER(hh, target->paths, path, next) {
         /* An address where no disk is has no content; one that was only asked who it is may be one.
          */
-        if (path->kind != PATH_KIND_OTHER && is_stale(path, cause->time_ns))
+        if (path->kind == PATH_KIND_OTHER)
+            continue;
+        if (is_stale(path, cause->time_ns))
             gap_volume(t, path, cause);
+        else
+            hush(path, cause);
     }
+}
+
+void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blocks,
+                uint64_t time_ns) {
+    const struct path *newest = NULL;
+    for (const struct path *p = path->unit->paths; p != NULL; p = p->unit_next) {
+        if (p->hushed_reason != 0 && p->hushed_ns >= time_ns &&
+            (newest == NULL || p->hushed_ns > newest->hushed_ns))
+            newest = p;
+    }
+    if (newest == NULL)
+        return;
+    gap_blocks(
+        t, path, lba, lba + blocks, path->sink.block_bytes,
+        &(struct gap_cause){.reason = newest->hushed_reason,
+                            .text = "written before data passed on a session that cannot be read",
+                            .time_ns = newest->hushed_ns});
 }
 
 static void go_blind(struct blindness *blind, uint16_t reason, const char *text, uint64_t time_ns) {

@@ -60,6 +60,9 @@ struct path {
     bool whole_gap;
     uint64_t whole_gap_changes;
     uint64_t whole_gap_ns;
+    /* The last time for which another one was not said, because nothing had changed. */
+    uint64_t hushed_ns;
+    uint16_t hushed_reason;
     UT_hash_handle hh; /* in target->paths, by sink.lun */
 };
 
@@ -260,6 +263,12 @@ struct gap_cause {
 void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
                 uint32_t block_bytes, const struct gap_cause *cause);
 void gap_volume(struct tracker *t, struct path *path, const struct gap_cause *cause);
+/*
+ * An update of these blocks was just given. When it is older than a gap that was not said because
+ * nothing had changed, it must not end what that gap would have said.
+ */
+void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blocks,
+                uint64_t time_ns);
 /* Every path that is known and may be a volume, unless nothing changed since it last was. */
 void gap_everywhere(struct tracker *t, const struct gap_cause *cause);
 /* The path was announced just now: was something missed before that? */

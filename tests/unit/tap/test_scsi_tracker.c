@@ -348,6 +348,25 @@ Test(scsi_tracker, nexus_gap_is_repeated_when_something_healed_it) {
     scsi_world_end(&w);
 }
 
+/* A gap that was not said again must still cover an update that is older, and comes later. */
+Test(scsi_tracker, late_update_does_not_end_a_gap_that_was_not_said) {
+    struct scsi_world w = scsi_world_disk();
+    struct nexus *blind = tracker_nexus_open(w.tracker, PATH_ISCSI, "iqn.b", "iqn.target");
+    tracker_nexus_gap(blind, GAP_STREAM_HOLE, "lost", 2000);
+    tracker_nexus_gap(blind, GAP_STREAM_HOLE, "lost", 4000);
+    cr_assert_eq(GAPS(w), 1);
+    w.now_ns = 3000;
+    scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
+    cr_assert_eq(GAPS(w), 2);
+    expect_gap(w.recorder, 1, 100, 8, GAP_STREAM_HOLE);
+    cr_assert_eq(recorded_gap(w.recorder, 1)->time_ns, 4000);
+    w.now_ns = 5000;
+    scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
+    cr_assert_eq(GAPS(w), 2);
+    tracker_nexus_close(blind, 0, NULL, 0);
+    scsi_world_end(&w);
+}
+
 Test(scsi_tracker, paths_that_appear_later_are_told_of_the_past) {
     struct scsi_world w = scsi_world_make();
     struct nexus *other = tracker_nexus_open(w.tracker, PATH_ISCSI, "iqn.b", "iqn.other");
