@@ -130,7 +130,9 @@ void entry_end(struct connection *c, enum tcp_direction direction, uint64_t time
     if (direction == TCP_TO_SERVER)
         return;
     c->known_port = true;
-    if (login.status_class != 0)
+    if (!framer_is_between(&c->flows[TCP_TO_SERVER].framer))
+        malformed(c, time_ns); /* an answer to a request that is still under way */
+    else if (login.status_class != 0)
         c->state = CONNECTION_DONE; /* refused or sent elsewhere: the connection ends */
     else if (login.transit && login.next_stage == STAGE_FULL_FEATURE)
         enter_full_feature(c, time_ns);

@@ -73,6 +73,25 @@ Test(iscsi_session, login_that_is_refused) {
     iscsi_world_end(&w);
 }
 
+Test(iscsi_session, login_that_is_answered_before_it_ended) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link known = link_session(&w);
+    struct iscsi_link l = link_open(&w, 3260, true);
+    struct made_pdu *request = make_login(&l, true, true, names);
+    struct made_pdu *response = make_login(&l, false, true, "");
+    uint8_t bytes[1024];
+    size_t count = made_pdu_bytes(&l, request, bytes);
+    link_bytes(&l, TO_TARGET, bytes, PDU_HEAD_BYTES + 10);
+    link_send(&l, TO_INITIATOR, response);
+    link_bytes(&l, TO_TARGET, bytes + PDU_HEAD_BYTES + 10, count - PDU_HEAD_BYTES - 10);
+    expect_whole_gap(w.recorder, 0, GAP_MALFORMED);
+    free(request);
+    free(response);
+    link_close(&known, TCP_END_FIN);
+    iscsi_world_end(&w);
+}
+
 Test(iscsi_session, login_on_any_port) {
     struct iscsi_world w;
     iscsi_world_make(&w);
