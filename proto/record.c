@@ -47,6 +47,12 @@ static void encode_update(struct buffer *b, const struct update_record *u) {
     buffer_put_le16(b, u->flags);
     buffer_put_le32(b, u->payload_bytes);
     buffer_put_le32(b, u->payload_crc32c);
+    if (u->op != UPDATE_COPY)
+        return;
+    buffer_put_le64(b, u->source_path);
+    buffer_put_le64(b, u->source_offset_bytes);
+    buffer_put_le64(b, u->source_from_ns);
+    buffer_put_le64(b, u->source_until_ns);
 }
 
 static void encode_gap(struct buffer *b, const struct gap_record *g) {
@@ -71,6 +77,7 @@ static void encode_path(struct buffer *b, const struct path_record *p) {
     put_string(b, p->target, p->target_bytes);
     put_string(b, p->designator, p->designator_bytes);
     put_string(b, p->serial, p->serial_bytes);
+    buffer_put_le64(b, p->same_as);
 }
 
 static void encode_frontier(struct buffer *b, const struct frontier_record *f) {
@@ -82,6 +89,23 @@ static void encode_frontier(struct buffer *b, const struct frontier_record *f) {
     buffer_put_le64(b, f->malformed);
     buffer_put_le64(b, f->clock_error_ns);
     buffer_put_le32(b, f->flags);
+}
+
+static void encode_audit(struct buffer *b, const struct audit_record *a) {
+    buffer_put_le64(b, a->time_ns);
+    buffer_put_le64(b, a->issued_ns);
+    buffer_put_le64(b, a->path);
+    buffer_put_le64(b, a->offset_bytes);
+    buffer_put_le32(b, a->block_bytes);
+    buffer_put_le32(b, a->blocks);
+    buffer_put(b, a->crc32c, (size_t)a->blocks * 4);
+}
+
+static void encode_resume(struct buffer *b, const struct resume_record *r) {
+    buffer_put_le64(b, r->time_ns);
+    buffer_put_le64(b, r->path);
+    buffer_put_le64(b, r->stream);
+    buffer_put_le64(b, r->order);
 }
 
 size_t record_payload_begin(struct buffer *b, uint64_t order, uint32_t bytes, uint32_t crc) {
@@ -123,6 +147,12 @@ void record_encode(struct buffer *b, const struct record *r) {
     case RECORD_FRONTIER:
         encode_frontier(b, &r->frontier);
         break;
+    case RECORD_AUDIT:
+        encode_audit(b, &r->audit);
+        break;
+    case RECORD_RESUME:
+        encode_resume(b, &r->resume);
+        break;
     default:
         b->failed = true;
     }
@@ -148,15 +178,31 @@ static bool range_wraps(uint64_t offset, uint64_t length) {
 static bool payload_size_fits(const struct update_record *u) {
     switch (u->op) {
     case UPDATE_WRITE:
+    case UPDATE_OR:
+    case UPDATE_XOR:
         return u->payload_bytes == u->length_bytes && u->payload_bytes > 0;
     case UPDATE_PATTERN:
         return u->payload_bytes > 0 && u->length_bytes % u->payload_bytes == 0;
     case UPDATE_ZERO:
     case UPDATE_FLUSH:
+    case UPDATE_COPY:
         return u->payload_bytes == 0;
     default:
         return false;
     }
+}
+
+static int decode_source(struct cursor *c, struct update_record *u, struct error *err) {
+    u->source_path = cursor_le64(c);
+    u->source_offset_bytes = cursor_le64(c);
+    u->source_from_ns = cursor_le64(c);
+    u->source_until_ns = cursor_le64(c);
+    if (!cursor_ok(c))
+        return bad(err, "a copy cut short");
+    if (u->source_path == 0 || u->source_until_ns < u->source_from_ns ||
+        range_wraps(u->source_offset_bytes, u->length_bytes))
+        return bad(err, "a copy from an impossible place or time");
+    return 0;
 }
 
 static int decode_update(struct cursor *c, struct update_record *u, struct error *err) {
@@ -177,6 +223,9 @@ static int decode_update(struct cursor *c, struct update_record *u, struct error
         return bad(err, "an update with an impossible path or range");
     if (!payload_size_fits(u) || u->payload_bytes > LIMIT_UPDATE_PAYLOAD_BYTES)
         return bad(err, "an update whose payload does not fit its operation");
+    if (u->op == UPDATE_COPY)
+        return decode_source(c, u, err);
+    u->source_path = u->source_offset_bytes = u->source_from_ns = u->source_until_ns = 0;
     return 0;
 }
 
@@ -209,6 +258,7 @@ static int decode_path(struct cursor *c, struct path_record *p, struct error *er
     p->target = take_string(c, LIMIT_NAME_BYTES, &p->target_bytes);
     p->designator = take_string(c, LIMIT_NAME_BYTES, &p->designator_bytes);
     p->serial = take_string(c, LIMIT_NAME_BYTES, &p->serial_bytes);
+    p->same_as = cursor_left(c) > 0 ? cursor_le64(c) : 0; /* monitors of the first version */
     if (!cursor_ok(c))
         return bad(err, "a path cut short");
     if (p->path != record_path_id(p->protocol, p->target, p->target_bytes, p->lun))
@@ -228,6 +278,34 @@ static int decode_frontier(struct cursor *c, struct frontier_record *f, struct e
     f->clock_error_ns = cursor_le64(c);
     f->flags = cursor_le32(c);
     return cursor_ok(c) ? 0 : bad(err, "a frontier cut short");
+}
+
+static int decode_audit(struct cursor *c, struct audit_record *a, struct error *err) {
+    a->time_ns = cursor_le64(c);
+    a->issued_ns = cursor_le64(c);
+    a->path = cursor_le64(c);
+    a->offset_bytes = cursor_le64(c);
+    a->block_bytes = cursor_le32(c);
+    a->blocks = cursor_le32(c);
+    if (!cursor_ok(c) || a->path == 0 || a->block_bytes == 0 || a->blocks == 0 ||
+        a->blocks > AUDIT_BLOCKS)
+        return bad(err, "an audit of an impossible path or size");
+    a->crc32c = cursor_bytes(c, (size_t)a->blocks * 4);
+    if (!cursor_ok(c))
+        return bad(err, "an audit cut short");
+    if (range_wraps(a->offset_bytes, (uint64_t)a->blocks * a->block_bytes))
+        return bad(err, "an audit of an impossible range");
+    return 0;
+}
+
+static int decode_resume(struct cursor *c, struct resume_record *r, struct error *err) {
+    r->time_ns = cursor_le64(c);
+    r->path = cursor_le64(c);
+    r->stream = cursor_le64(c);
+    r->order = cursor_le64(c);
+    if (!cursor_ok(c) || r->path == 0)
+        return bad(err, "a resumption cut short or without a path");
+    return 0;
 }
 
 static int decode_payload(struct cursor *c, struct cursor *data, struct payload_record *p,
@@ -255,6 +333,10 @@ static int decode_body(struct cursor *fields, struct cursor *data, struct record
         return decode_path(fields, &r->path, err);
     case RECORD_FRONTIER:
         return decode_frontier(fields, &r->frontier, err);
+    case RECORD_AUDIT:
+        return decode_audit(fields, &r->audit, err);
+    case RECORD_RESUME:
+        return decode_resume(fields, &r->resume, err);
     default:
         return error_set(err, ERR_VERSION, "a record of type %u, which this version does not know",
                          r->type);
@@ -315,6 +397,9 @@ const char *record_gap_reason(uint16_t reason) {
         [GAP_OVERFLOW] = "overflow",
         [GAP_MALFORMED] = "malformed traffic",
         [GAP_UNREADABLE] = "unreadable payload",
+        [GAP_CONTRADICTED] = "contradicted by a read",
+        [GAP_CLOCK] = "clocks too far apart",
+        [GAP_UNRESOLVED] = "copy of unknown content",
     };
     if (reason >= sizeof names / sizeof names[0] || names[reason] == NULL)
         return "unknown reason";
@@ -331,6 +416,10 @@ uint64_t record_time_ns(const struct record *r) {
         return r->path.time_ns;
     case RECORD_FRONTIER:
         return r->frontier.time_ns;
+    case RECORD_AUDIT:
+        return r->audit.time_ns;
+    case RECORD_RESUME:
+        return r->resume.time_ns;
     default:
         return 0;
     }

@@ -25,6 +25,8 @@ enum record_type {
     RECORD_GAP = 3,      /* the wire no longer tells the truth about a range */
     RECORD_PATH = 4,     /* what is known of a path to a volume */
     RECORD_FRONTIER = 5, /* heartbeat: nothing with a time mark <= time_ns comes after this mark */
+    RECORD_AUDIT = 6,  /* what a READ returned, as checksums: the truth about an image, for free */
+    RECORD_RESUME = 7, /* a new stream missed nothing of a path since an earlier one */
 };
 
 enum update_op {
@@ -32,6 +34,10 @@ enum update_op {
     UPDATE_ZERO = 2,    /* the range reads as zeros; no payload */
     UPDATE_PATTERN = 3, /* the payload repeated over the range */
     UPDATE_FLUSH = 4, /* SYNCHRONIZE CACHE: changes nothing, marks a stable point; range may be 0 */
+    /* Content that is not on the wire, but follows from what is known: recoveryd makes it. */
+    UPDATE_COPY = 5, /* what `source` held; no payload */
+    UPDATE_OR = 6,   /* the payload OR what the range held; payload_bytes == length_bytes */
+    UPDATE_XOR = 7,  /* likewise with exclusive OR */
 };
 
 enum update_flags {
@@ -50,6 +56,12 @@ struct update_record {
     uint16_t flags;       /* enum update_flags */
     uint32_t payload_bytes;
     uint32_t payload_crc32c;
+    /* COPY only. The copy was taken at some moment of [source_from_ns, source_until_ns]: where the
+     * source changed in that time, the content is not known. */
+    uint64_t source_path;
+    uint64_t source_offset_bytes;
+    uint64_t source_from_ns;
+    uint64_t source_until_ns;
 };
 
 struct payload_record {
@@ -70,9 +82,12 @@ enum gap_reason {
     GAP_UNKNOWN_COMMAND = 8, /* a command that may change media and is not understood */
     GAP_UNKNOWN_CONTENT = 9, /* a command changed media with content that is not on the wire */
     GAP_MONITOR_RESTART = 10,
-    GAP_OVERFLOW = 11,   /* a limit of the monitor (memory, spool) was reached */
-    GAP_MALFORMED = 12,  /* PDUs that cannot be understood */
-    GAP_UNREADABLE = 13, /* a payload in the store no longer matches its checksum */
+    GAP_OVERFLOW = 11,     /* a limit of the monitor (memory, spool) was reached */
+    GAP_MALFORMED = 12,    /* PDUs that cannot be understood */
+    GAP_UNREADABLE = 13,   /* a payload in the store no longer matches its checksum */
+    GAP_CONTRADICTED = 14, /* a READ returned something else than the image held */
+    GAP_CLOCK = 15,        /* two monitors saw writes closer together than their clocks agree */
+    GAP_UNRESOLVED = 16,   /* a copy of content that is not known (yet) */
 };
 
 #define GAP_TO_END UINT64_MAX /* length of a gap over the rest of the volume */
@@ -91,9 +106,10 @@ struct gap_record {
 enum path_protocol { PATH_ISCSI = 1, PATH_FCP = 2, PATH_NVME = 3 };
 
 enum path_flags {
-    PATH_LBPME = 1 << 0,      /* READ CAPACITY(16): thin provisioned */
-    PATH_LBPRZ = 1 << 1,      /* unmapped blocks read as zeros */
-    PATH_PROTECTION = 1 << 2, /* formatted with protection information */
+    PATH_LBPME = 1 << 0,       /* READ CAPACITY(16): thin provisioned */
+    PATH_LBPRZ = 1 << 1,       /* unmapped blocks read as zeros */
+    PATH_PROTECTION = 1 << 2,  /* formatted with protection information */
+    PATH_PROVISIONAL = 1 << 3, /* the session's login was not seen: `target` is its address */
 };
 
 struct path_record {
@@ -112,6 +128,7 @@ struct path_record {
     uint16_t designator_bytes;
     const char *serial; /* VPD page 80h */
     uint16_t serial_bytes;
+    uint64_t same_as; /* a provisional path turned out to be this one; 0: not known */
 };
 
 enum frontier_flags {
@@ -129,6 +146,31 @@ struct frontier_record {
     uint32_t flags;          /* enum frontier_flags */
 };
 
+/* Checksums of consecutive blocks that a READ returned (CRC32C of each). */
+enum { AUDIT_BLOCKS = 1000 };
+struct audit_record {
+    uint64_t time_ns;   /* time mark: of the packet that carried the status */
+    uint64_t issued_ns; /* of the command: the blocks held this at some moment in between, and
+                           nothing that the monitor saw changed them meanwhile */
+    uint64_t path;
+    uint64_t offset_bytes;
+    uint32_t block_bytes;
+    uint32_t blocks;       /* 1 to AUDIT_BLOCKS */
+    const uint8_t *crc32c; /* `blocks` little-endian numbers; decoded: borrowed */
+};
+
+/*
+ * The sequence numbers of the sessions prove that no command on this path was missed between the
+ * end of an earlier stream of the same monitor and this one. It counts when all of that stream
+ * below `order` is durable: then the gap of the restart does not concern this path.
+ */
+struct resume_record {
+    uint64_t time_ns;
+    uint64_t path;
+    uint64_t stream; /* the earlier one */
+    uint64_t order;
+};
+
 struct record {
     uint16_t type; /* enum record_type */
     uint64_t order;
@@ -138,6 +180,8 @@ struct record {
         struct gap_record gap;
         struct path_record path;
         struct frontier_record frontier;
+        struct audit_record audit;
+        struct resume_record resume;
     };
 };
 

@@ -30,6 +30,8 @@ struct sink_path {
     uint32_t block_bytes; /* 0 until known */
     uint16_t flags;       /* enum path_flags */
     bool flags_known;     /* READ CAPACITY(16) was seen, so that LBPME and LBPRZ mean something */
+    bool provisional;     /* no login was seen: `target` is made of the portal's address */
+    uint64_t same_as;     /* of a provisional one: the path that it turned out to be; 0 unknown */
 };
 
 /* A media-changing command that ended. */
@@ -45,9 +47,25 @@ struct sink_update {
     uint8_t status; /* SCSI status byte; 0 is GOOD */
     bool applied;   /* it changed the volume; otherwise shown by --decode only */
     bool fua;
-    const struct payload
-        *data; /* UPDATE_WRITE: the whole range; UPDATE_PATTERN: one block; else NULL */
+    const struct payload *data; /* WRITE, OR, XOR: the whole range; PATTERN: one block; else NULL */
+    /* COPY: from where, and in which stretch of time it was taken. */
+    const struct sink_path *source;
+    uint64_t source_lba; /* in blocks of source->block_bytes */
+    uint64_t source_from_ns;
+    uint64_t source_until_ns;
     const char *initiator;
+};
+
+/* What a READ returned, to be compared with the image: nothing that was seen changed these blocks
+ * while it was open. */
+struct sink_audit {
+    const struct sink_path *path;
+    uint64_t time_ns; /* of the packet that carried the status */
+    uint64_t issued_ns;
+    uint64_t lba;
+    uint32_t block_bytes;
+    uint32_t blocks;        /* 1 to AUDIT_BLOCKS */
+    const uint32_t *crc32c; /* of each block */
 };
 
 struct sink_gap {
@@ -70,6 +88,10 @@ struct sink {
      * of the path, and the first update of it that was applied.
      */
     void (*path)(struct sink *s, const struct sink_path *path, uint64_t time_ns);
+    /* Both may be NULL: the sink has no use for them. */
+    void (*audit)(struct sink *s, const struct sink_audit *audit);
+    /* Nothing was missed on this path since the stream before: see struct resume_record. */
+    void (*resume)(struct sink *s, const struct sink_path *path, uint64_t time_ns);
 };
 
 #endif

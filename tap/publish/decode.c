@@ -22,6 +22,12 @@ static const char *op_name(enum update_op op) {
         return "pattern";
     case UPDATE_FLUSH:
         return "flush";
+    case UPDATE_COPY:
+        return "copy";
+    case UPDATE_OR:
+        return "or";
+    case UPDATE_XOR:
+        return "xor";
     }
     return "unknown";
 }
