@@ -11,6 +11,7 @@
 #define SANREWIND_TAP_ISCSI_H
 
 #include "common/cleanup.h"
+#include "tap/identity.h"
 #include "tap/tcp/tcp.h"
 
 struct iscsi;
