@@ -58,6 +58,7 @@ void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_
         gap_volume(e->t, path, &cause);
     else
         gap_blocks(e->t, path, first, end, block_bytes, &cause);
+    alias_doubt(e->t, path, first, end, e->time_ns);
     rival_note(path->unit, e->x, first, end, e->time_ns, false);
 }
 
@@ -69,6 +70,7 @@ void change_volume_gap(const struct ending *e, uint16_t reason, const char *form
     va_end(args);
     struct gap_cause cause = cause_of(e, reason, text);
     gap_volume(e->t, e->x->path, &cause);
+    alias_doubt(e->t, e->x->path, 0, UINT64_MAX, e->time_ns);
     rival_note(e->x->path->unit, e->x, 0, UINT64_MAX, e->time_ns, false);
 }
 
@@ -111,6 +113,7 @@ void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint
     update.applied = true;
     path_guess_block(x->path, update.block_bytes);
     path_announce(e->t, x->path, e->time_ns);
+    alias_doubt(e->t, x->path, lba, lba + blocks, e->time_ns);
     e->t->counters.updates++;
     e->t->counters.update_bytes += blocks * update.block_bytes;
     x->path->unit->changes++;
@@ -243,6 +246,12 @@ void change_ended(struct exchange *x, const struct tracker_status *status) {
         done(&e);
     else if (command_changes_media(&x->command))
         failed(&e, sense, verdict);
+}
+
+void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
+    struct ending e = ending_of(x, time_ns);
+    if (command_changes_media(&x->command))
+        region_gap(&e, reason, text);
 }
 
 void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {

@@ -58,6 +58,13 @@ static void hush(struct path *path, const struct gap_cause *cause) {
     path->hushed_reason = cause->reason;
 }
 
+void gap_path(struct tracker *t, struct path *path, const struct gap_cause *cause) {
+    if (is_stale(path, cause->time_ns))
+        gap_volume(t, path, cause);
+    else
+        hush(path, cause);
+}
+
 static void gap_target(struct tracker *t, struct target *target, const struct gap_cause *cause) {
     struct path *path, *next;
     HASH_ITER(hh, target->paths, path, next) {
@@ -65,10 +72,8 @@ static void gap_target(struct tracker *t, struct target *target, const struct ga
          */
         if (path->kind == PATH_KIND_OTHER)
             continue;
-        if (is_stale(path, cause->time_ns))
-            gap_volume(t, path, cause);
-        else
-            hush(path, cause);
+        rival_note_all(t, path->unit, cause->time_ns);
+        gap_path(t, path, cause);
     }
 }
 
@@ -102,6 +107,21 @@ void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint6
         .reason = reason, .text = text, .time_ns = time_ns, .initiator = n->initiator};
     gap_target(n->tracker, n->target, &cause);
     go_blind(&n->target->blind, reason, text, time_ns);
+}
+
+void tracker_unit_gap(struct nexus *n, uint64_t lun, uint16_t reason, const char *text,
+                      uint64_t time_ns) {
+    struct path *path = path_of(n, lun);
+    if (path == NULL) {
+        tracker_nexus_gap(n, reason, text, time_ns);
+        return;
+    }
+    if (path->kind == PATH_KIND_OTHER)
+        return;
+    rival_note_all(n->tracker, path->unit, time_ns);
+    gap_volume(n->tracker, path,
+               &(struct gap_cause){
+                   .reason = reason, .text = text, .time_ns = time_ns, .initiator = n->initiator});
 }
 
 void gap_everywhere(struct tracker *t, const struct gap_cause *cause) {

@@ -2,9 +2,9 @@
  * internal: what the files of tap/scsi share, and nobody else includes.
  *
  * tracker.c is the door, exchange.c keeps commands in flight within their limits, path.c knows
- * targets, paths and logical units; change.c judges a command that ended, apply.c makes updates of
- * it, region.c finds what it may have touched when that is all that can be said; rival.c finds
- * overlapping commands, gap.c says what is not known.
+ * targets, paths and logical units, alias.c which of them may be the same; change.c judges a
+ * command that ended, apply.c makes updates of it, region.c finds what it may have touched when
+ * that is all that can be said; rival.c finds overlapping commands, gap.c says what is not known.
  */
 #ifndef SANREWIND_TAP_SCSI_INTERNAL_H
 #define SANREWIND_TAP_SCSI_INTERNAL_H
@@ -78,6 +78,7 @@ struct target {
     uint8_t protocol;
     struct path *paths;
     struct blindness blind;
+    bool provisional;  /* its name is an address: see alias.c */
     UT_hash_handle hh; /* in tracker->targets, by name; protocols differ in the form of names */
 };
 
@@ -145,6 +146,7 @@ struct tracker {
     struct unit *units; /* those with a designator */
     struct blindness blind;
     size_t path_count;
+    size_t provisional_count; /* targets that have no name yet */
     size_t exchange_count;
     struct exchange *oldest;
     struct exchange *holding; /* with data, oldest first */
@@ -156,6 +158,13 @@ struct tracker {
 /* path.c */
 struct target *target_of(struct tracker *t, uint8_t protocol, const char *name);
 void targets_free(struct tracker *t);
+/* The same of a target that need not be that of the nexus. */
+struct path *path_at(struct tracker *t, struct target *target, uint64_t lun);
+/* From now on the path is one to that unit. */
+void path_join(struct tracker *t, struct path *path, struct unit *unit);
+/* What somebody else found out about it. */
+void path_take_facts(struct tracker *t, struct path *path, const struct identity_unit *facts,
+                     uint64_t time_ns);
 /* Finds or makes it. NULL: the limit or the memory ended. */
 struct path *path_of(struct nexus *n, uint64_t lun);
 /* Tell the sink what is new; always before an update or a gap of the path. */
@@ -197,6 +206,8 @@ struct ending {
 /* change.c */
 /* It ended with a status. */
 void change_ended(struct exchange *x, const struct tracker_status *status);
+/* It may have ended without one being seen, or not. */
+void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 /* It ended without one. */
 void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 /* The path's block length, or what the amount of data tells of it; 0 unknown. */
@@ -230,6 +241,8 @@ void rival_free(struct rivals *r);
  */
 void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first, uint64_t end,
                 uint64_t time_ns, bool content_known);
+/* Nobody knows what changed on the unit up to time_ns. */
+void rival_note_all(struct tracker *t, struct unit *unit, uint64_t time_ns);
 /* It ended at time_ns: decide who its rivals were. Before any of the following. */
 void rival_settle(struct exchange *x, uint64_t time_ns);
 /*
@@ -273,5 +286,16 @@ void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blo
 void gap_everywhere(struct tracker *t, const struct gap_cause *cause);
 /* The path was announced just now: was something missed before that? */
 void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns);
+/* The whole path, unless nothing changed since it last was. */
+void gap_path(struct tracker *t, struct path *path, const struct gap_cause *cause);
+
+/* alias.c: sessions that nobody has named yet */
+void target_set_provisional(struct tracker *t, struct target *target);
+/*
+ * Blocks [first, end) of the path are about to change, or to be in doubt: they are in doubt on
+ * every other volume that the path may be one to, and that is not known to be another.
+ */
+void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
+                 uint64_t time_ns);
 
 #endif

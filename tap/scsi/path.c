@@ -82,6 +82,7 @@ static struct path *path_create(struct tracker *t, struct target *target, uint64
     path->sink.id = record_path_id(target->protocol, target->name, strlen(target->name), lun);
     copy_name(path->sink.target, sizeof path->sink.target, target->name);
     path->target = target;
+    path->sink.provisional = target->provisional;
     path->unit = unit_create(t, "");
     if (path->unit == NULL) {
         free(path);
@@ -98,13 +99,18 @@ static struct path *path_create(struct tracker *t, struct target *target, uint64
     return path;
 }
 
+struct path *path_at(struct tracker *t, struct target *target, uint64_t lun) {
+    struct path *path = NULL;
+    HASH_FIND(hh, target->paths, &lun, sizeof lun, path);
+    if (path == NULL && t->path_count < t->limits.paths)
+        path = path_create(t, target, lun);
+    return path;
+}
+
 struct path *path_of(struct nexus *n, uint64_t lun) {
     if (n->last_path != NULL && n->last_path->sink.lun == lun)
         return n->last_path;
-    struct path *path = NULL;
-    HASH_FIND(hh, n->target->paths, &lun, sizeof lun, path);
-    if (path == NULL && n->tracker->path_count < n->tracker->limits.paths)
-        path = path_create(n->tracker, n->target, lun);
+    struct path *path = path_at(n->tracker, n->target, lun);
     if (path != NULL)
         n->last_path = path;
     return path;
@@ -138,22 +144,27 @@ static void set_text(struct path *path, char *field, const char *text) {
     path->dirty = true;
 }
 
+void path_join(struct tracker *t, struct path *path, struct unit *unit) {
+    if (path->unit == unit)
+        return;
+    rival_move(path->unit, unit, path);
+    unit_leave(t, path);
+    path->unit = unit;
+    path->whole_gap = false;
+    DL_APPEND2(unit->paths, path, unit_prev, unit_next);
+}
+
 /* From now on the path is one to the unit of that name. */
 static void set_designator(struct tracker *t, struct path *path, const char *designator) {
     if (strcmp(path->sink.designator, designator) == 0)
         return;
-    struct unit *from = path->unit;
     struct unit *to = designator[0] != '\0' ? unit_named(t, designator) : NULL;
     if (to == NULL)
         to = unit_create(t, designator);
     if (to == NULL)
         return;
     set_text(path, path->sink.designator, designator);
-    rival_move(from, to, path);
-    unit_leave(t, path);
-    path->unit = to;
-    path->whole_gap = false;
-    DL_APPEND2(to->paths, path, unit_prev, unit_next);
+    path_join(t, path, to);
 }
 
 static void learn_page(struct tracker *t, struct path *path, uint8_t page, const uint8_t *data,
@@ -236,5 +247,19 @@ void path_learn(struct exchange *x, uint64_t time_ns) {
     /* An address that only ever answered an INQUIRY need not be a volume: a size makes it one. */
     if (path->dirty && path->kind != PATH_KIND_OTHER &&
         (path->announced || path->sink.size_bytes > 0))
+        path_announce(t, path, time_ns);
+}
+
+void path_take_facts(struct tracker *t, struct path *path, const struct identity_unit *facts,
+                     uint64_t time_ns) {
+    path->kind = facts->is_disk ? PATH_KIND_DISK : PATH_KIND_OTHER;
+    path->ignores_same = facts->ignores_same;
+    if (facts->designator[0] != '\0')
+        set_designator(t, path, facts->designator);
+    if (facts->serial[0] != '\0')
+        set_text(path, path->sink.serial, facts->serial);
+    if (facts->block_bytes > 0)
+        set_size(path, facts->size_bytes, facts->block_bytes);
+    if (path->dirty && facts->is_disk)
         path_announce(t, path, time_ns);
 }

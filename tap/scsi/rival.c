@@ -218,6 +218,12 @@ void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first,
     }
 }
 
+void rival_note_all(struct tracker *t, struct unit *unit, uint64_t time_ns) {
+    remember(t, &(struct ended_change){.unit = unit, .end = UINT64_MAX, .ended_ns = time_ns});
+    for (size_t i = 0; i < unit->open_count; i++)
+        add_clash(unit->open[i].exchange, unit->open[i].first, unit->open[i].end, time_ns);
+}
+
 /* The twins' data against its own, as far as that has come. */
 static void settle_twins(struct exchange *x) {
     struct rivals *r = x->rivals;

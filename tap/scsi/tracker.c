@@ -31,18 +31,27 @@ const struct tracker_counters *tracker_counters(const struct tracker *t) {
     return &t->counters;
 }
 
-struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
-                                 const char *target) {
-    struct nexus *n = calloc(1, sizeof *n);
+static struct nexus *open_nexus(struct tracker *t, struct target *target, const char *initiator) {
+    struct nexus *n = target != NULL ? calloc(1, sizeof *n) : NULL;
     if (n == NULL)
         return NULL;
     n->tracker = t;
-    n->target = target_of(t, protocol, target);
+    n->target = target;
     snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
-    if (n->target != NULL)
-        return n;
-    free(n);
-    return NULL;
+    return n;
+}
+
+struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
+                                 const char *target) {
+    return open_nexus(t, target_of(t, protocol, target), initiator);
+}
+
+struct nexus *tracker_nexus_open_provisional(struct tracker *t, uint8_t protocol,
+                                             const char *initiator, const char *address) {
+    struct target *target = target_of(t, protocol, address);
+    if (target != NULL)
+        target_set_provisional(t, target);
+    return open_nexus(t, target, initiator);
 }
 
 void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns) {
@@ -89,6 +98,10 @@ struct exchange *tracker_command(struct nexus *n, const struct tracker_command *
 void tracker_status(struct exchange *x, const struct tracker_status *status) {
     change_ended(x, status);
     exchange_destroy(x);
+}
+
+void tracker_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
+    change_doubt(x, reason, text, time_ns);
 }
 
 void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {

@@ -14,6 +14,8 @@
  *  - Refused before any change (see sense.h): nothing.
  *  - An error after data moved, an abort, a lost nexus: a gap over what the device had received.
  *  - Not understood: a gap over its range, or over the volume.
+ *  - Its status may have passed unseen: a gap over what the device had received, which the status
+ *    ends when it is seen after all.
  *  - Another one that touched the same blocks ended while it was open: an update, then a gap over
  *    what both touched, unless both wrote the same bytes to the same range, or task attributes put
  *    them in order.
@@ -24,6 +26,7 @@
 #define SANREWIND_TAP_TRACKER_H
 
 #include "common/cleanup.h"
+#include "tap/identity.h"
 #include "tap/sink.h"
 
 struct tracker;
@@ -65,6 +68,20 @@ const struct tracker_counters *tracker_counters(const struct tracker *t);
 struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
                                  const char *target);
 /*
+ * A session whose login was not seen: `address` stands for the target's name, and must tell the
+ * session from every other (two of them may lead to two targets). As long as it is not known which
+ * volumes it leads to, what changes on it is in doubt on every other volume that it may be, and the
+ * other way round.
+ */
+struct nexus *tracker_nexus_open_provisional(struct tracker *t, uint8_t protocol,
+                                             const char *initiator, const char *address);
+/* What somebody found out about a logical unit of the session. */
+void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint64_t time_ns);
+/* The provisional target of the session is `target`: its paths go on under that name. */
+void tracker_nexus_identify(struct nexus *n, const char *target, uint64_t time_ns);
+/* Could it be a session with `target`, by what is known of both? */
+bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target);
+/*
  * Gives up every open exchange: gaps with `reason` and `text` where the device may have data. A
  * reason of 0 says nothing about them: the monitor ends, and they are in flight then.
  */
@@ -76,6 +93,9 @@ void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uin
  * the session moves data that cannot be read: where nothing changed since, it says nothing again.
  */
 void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
+/* The same for one logical unit of the target. */
+void tracker_unit_gap(struct nexus *n, uint64_t lun, uint16_t reason, const char *text,
+                      uint64_t time_ns);
 /* The same when it is not even known which target it is: every path of this tracker. */
 void tracker_gap(struct tracker *t, uint16_t reason, const char *text, uint64_t time_ns);
 
@@ -126,6 +146,11 @@ struct tracker_status {
 
 /* Ends the exchange: it is freed, and its holder set to NULL. */
 void tracker_status(struct exchange *x, const struct tracker_status *status);
+/*
+ * It may have ended without its status being seen: a gap over what it may have changed. It stays
+ * open, and its status ends the gap.
+ */
+void tracker_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 /*
  * Ends it without a status: an abort, a reset, a hole that swallowed the status. Freed likewise. A
  * reason of 0 as for tracker_nexus_close().

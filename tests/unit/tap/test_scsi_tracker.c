@@ -357,12 +357,13 @@ Test(scsi_tracker, late_update_does_not_end_a_gap_that_was_not_said) {
     cr_assert_eq(GAPS(w), 1);
     w.now_ns = 3000;
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
-    cr_assert_eq(GAPS(w), 2);
+    cr_assert_eq(GAPS(w), 3);
     expect_gap(w.recorder, 1, 100, 8, GAP_STREAM_HOLE);
     cr_assert_eq(recorded_gap(w.recorder, 1)->time_ns, 4000);
+    expect_gap(w.recorder, 2, 100, 8, GAP_OVERLAP);
     w.now_ns = 5000;
     scsi_good(&w, scsi_write(&w, w.nexus, 100, 8, 1));
-    cr_assert_eq(GAPS(w), 2);
+    cr_assert_eq(GAPS(w), 3);
     tracker_nexus_close(blind, 0, NULL, 0);
     scsi_world_end(&w);
 }
