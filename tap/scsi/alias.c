@@ -22,6 +22,10 @@ static bool is_unnamed(const struct path *path) {
     return path->target->provisional && path->sink.same_as == 0;
 }
 
+bool alias_may_share(const struct target *a, const struct target *b) {
+    return a != b && (a->provisional || b->provisional);
+}
+
 /* Two paths of one target with two LUNs are two logical units. */
 static bool is_another(const struct path *a, const struct path *b) {
     const struct sink_path *x = &a->sink;
@@ -68,6 +72,26 @@ static void doubt_blocks(struct tracker *t, struct path *other, struct doubt *d)
 
 static void doubt_all(struct tracker *t, struct path *other, struct doubt *d) {
     gap_path(t, other, &d->cause);
+}
+
+static void find_first(struct tracker *t, struct path *other, struct doubt *d) {
+    (void)t;
+    uint64_t since_ns = other->unit->touched_ns;
+    if (since_ns > 0 && (d->cause.time_ns == 0 || since_ns < d->cause.time_ns))
+        d->cause.time_ns = since_ns;
+}
+
+void alias_newcomer(struct tracker *t, struct path *path) {
+    struct doubt d = {
+        .path = path,
+        .cause = {.reason = GAP_STREAM_HOLE,
+                  .text = "sessions whose login was not seen may have written to it before"},
+    };
+    if (t->provisional_count == 0)
+        return;
+    each_alike(t, &d, find_first);
+    if (d.cause.time_ns != 0)
+        gap_volume(t, path, &d.cause);
 }
 
 void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t end,

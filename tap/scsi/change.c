@@ -117,6 +117,7 @@ void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint
     e->t->counters.updates++;
     e->t->counters.update_bytes += blocks * update.block_bytes;
     x->path->unit->changes++;
+    unit_touch(x->path->unit, e->time_ns);
     if (e->time_ns > x->path->unit->newest_ns)
         x->path->unit->newest_ns = e->time_ns;
     e->t->sink->update(e->t->sink, &update);
@@ -249,7 +250,8 @@ void change_ended(struct exchange *x, const struct tracker_status *status) {
 }
 
 void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
-    struct ending e = ending_of(x, time_ns);
+    /* A doubt that is older than the command would end with what was written before it. */
+    struct ending e = ending_of(x, time_ns > x->issued_ns ? time_ns : x->issued_ns);
     if (command_changes_media(&x->command))
         region_gap(&e, reason, text);
 }

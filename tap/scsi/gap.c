@@ -11,6 +11,7 @@
 static void emit_at(struct tracker *t, struct path *path, uint64_t offset, uint64_t length,
                     const struct gap_cause *cause, uint64_t time_ns) {
     path_announce(t, path, time_ns);
+    unit_touch(path->unit, time_ns);
     t->counters.gaps++;
     t->sink->gap(t->sink, &(struct sink_gap){.path = &path->sink,
                                              .time_ns = time_ns,
@@ -105,8 +106,13 @@ static void go_blind(struct blindness *blind, uint16_t reason, const char *text,
 void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint64_t time_ns) {
     struct gap_cause cause = {
         .reason = reason, .text = text, .time_ns = time_ns, .initiator = n->initiator};
-    gap_target(n->tracker, n->target, &cause);
-    go_blind(&n->target->blind, reason, text, time_ns);
+    struct target *target, *next;
+    HASH_ITER(hh, n->tracker->targets, target, next) {
+        if (target != n->target && !alias_may_share(target, n->target))
+            continue;
+        gap_target(n->tracker, target, &cause);
+        go_blind(&target->blind, reason, text, time_ns);
+    }
 }
 
 void tracker_unit_gap(struct nexus *n, uint64_t lun, uint16_t reason, const char *text,
@@ -122,6 +128,7 @@ void tracker_unit_gap(struct nexus *n, uint64_t lun, uint16_t reason, const char
     gap_volume(n->tracker, path,
                &(struct gap_cause){
                    .reason = reason, .text = text, .time_ns = time_ns, .initiator = n->initiator});
+    alias_doubt(n->tracker, path, 0, UINT64_MAX, time_ns);
 }
 
 void gap_everywhere(struct tracker *t, const struct gap_cause *cause) {
@@ -137,11 +144,21 @@ void tracker_gap(struct tracker *t, uint16_t reason, const char *text, uint64_t 
     go_blind(&t->blind, reason, text, time_ns);
 }
 
+static void see_earlier(const struct blindness *seen, const struct blindness **earliest) {
+    if (seen->reason != 0 && (*earliest == NULL || seen->since_ns < (*earliest)->since_ns))
+        *earliest = seen;
+}
+
 void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns) {
-    const struct blindness *blind = &path->target->blind;
-    if (blind->reason == 0)
-        blind = &t->blind;
-    if (blind->reason == 0)
+    const struct blindness *blind = NULL;
+    see_earlier(&path->target->blind, &blind);
+    see_earlier(&t->blind, &blind);
+    for (const struct target *other = t->targets; other != NULL && t->provisional_count > 0;
+         other = other->hh.next) {
+        if (alias_may_share(path->target, other))
+            see_earlier(&other->blind, &blind);
+    }
+    if (blind == NULL)
         return;
     path_announce(t, path, time_ns);
     gap_volume(t, path,

@@ -36,8 +36,9 @@ struct unit {
     struct open_change *open;
     size_t open_count;
     size_t open_capacity;
-    uint64_t changes;   /* updates so far: heals of gaps */
-    uint64_t newest_ns; /* greatest time of an update */
+    uint64_t changes;    /* updates so far: heals of gaps */
+    uint64_t touched_ns; /* since when something was said of its content; 0: nothing yet */
+    uint64_t newest_ns;  /* greatest time of an update */
     UT_hash_handle hh;
 };
 
@@ -272,6 +273,11 @@ struct gap_cause {
     uint64_t later_ns;
 };
 
+/* From that time on something is said of what the unit holds. */
+static inline void unit_touch(struct unit *unit, uint64_t time_ns) {
+    if (unit->touched_ns == 0 || time_ns < unit->touched_ns)
+        unit->touched_ns = time_ns;
+}
 /* Blocks [first, end) of a path; end UINT64_MAX is the end of the volume. */
 void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
                 uint32_t block_bytes, const struct gap_cause *cause);
@@ -297,5 +303,9 @@ void target_set_provisional(struct tracker *t, struct target *target);
  */
 void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
                  uint64_t time_ns);
+/* One of them has no name: they may be one target, or lead to the same volumes. */
+bool alias_may_share(const struct target *a, const struct target *b);
+/* The path was announced just now: what changed on others before may have changed it. */
+void alias_newcomer(struct tracker *t, struct path *path);
 
 #endif

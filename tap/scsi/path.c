@@ -125,6 +125,8 @@ void path_announce(struct tracker *t, struct path *path, uint64_t time_ns) {
     t->sink->path(t->sink, &path->sink, time_ns);
     if (newcomer)
         gap_newcomer(t, path, time_ns);
+    if (newcomer)
+        alias_newcomer(t, path);
 }
 
 enum unmapped_content path_unmapped(const struct path *path) {

@@ -95,6 +95,12 @@ struct exchange *tracker_command(struct nexus *n, const struct tracker_command *
     return x;
 }
 
+bool tracker_was_refused(uint8_t status, const uint8_t *sense, size_t sense_bytes) {
+    struct sense parsed;
+    bool readable = sense != NULL && sense_parse(sense, sense_bytes, &parsed);
+    return sense_verdict(status, readable ? &parsed : NULL, false) == VERDICT_REFUSED;
+}
+
 void tracker_status(struct exchange *x, const struct tracker_status *status) {
     change_ended(x, status);
     exchange_destroy(x);

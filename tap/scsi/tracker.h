@@ -135,6 +135,9 @@ void tracker_data_in_revoke(struct exchange *x);
 /* Whether tracker_data_in() wants anything: lets a transport skip the bytes of READs. */
 bool tracker_wants_data_in(const struct exchange *x);
 
+/* Does that status say that the command, whichever it was, changed nothing? */
+bool tracker_was_refused(uint8_t status, const uint8_t *sense, size_t sense_bytes);
+
 struct tracker_status {
     uint8_t status;       /* SCSI status byte */
     bool delivered;       /* false: the transport reports failure (iSCSI Response other than 00h) */
