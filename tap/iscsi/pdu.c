@@ -31,6 +31,51 @@ struct pdu pdu_parse(const uint8_t head[PDU_HEAD_BYTES]) {
     return pdu;
 }
 
+/* The numbers of every opcode lie at the same places, where they are there at all. */
+struct pdu_numbers pdu_numbers(const uint8_t head[PDU_HEAD_BYTES]) {
+    struct pdu pdu = pdu_parse(head);
+    struct pdu_numbers n = {.number = word_at(head, 24), .expected = word_at(head, 28)};
+    bool tagged = pdu.task_tag != UINT32_MAX;
+    switch (pdu.opcode) {
+    case PDU_NOP_OUT:
+    case PDU_COMMAND:
+    case PDU_TASK_REQUEST:
+    case PDU_LOGIN_REQUEST:
+    case PDU_TEXT_REQUEST:
+    case PDU_LOGOUT_REQUEST:
+        n.has_number = true;
+        /* A NOP-Out without a tag only answers, and counts nothing (11.18.1). */
+        n.counts = !pdu.immediate && (pdu.opcode != PDU_NOP_OUT || tagged);
+        break;
+    case PDU_DATA_IN:
+        n.has_number = n.counts = (byte_at(head, 1) & 0x01) != 0;
+        break;
+    case PDU_NOP_IN:
+        n.has_number = true;
+        n.counts = tagged;
+        break;
+    case PDU_R2T:
+        n.has_number = true;
+        break;
+    case PDU_RESPONSE:
+    case PDU_TASK_RESPONSE:
+    case PDU_LOGIN_RESPONSE:
+    case PDU_TEXT_RESPONSE:
+    case PDU_LOGOUT_RESPONSE:
+    case PDU_ASYNC:
+    case PDU_REJECT:
+        n.has_number = n.counts = true;
+        break;
+    case PDU_DATA_OUT:
+    case PDU_SNACK:
+        break;
+    default:
+        return (struct pdu_numbers){0};
+    }
+    n.has_expected = true;
+    return n;
+}
+
 bool pdu_is_of_initiator(uint8_t opcode) {
     return opcode <= PDU_LOGOUT_REQUEST || opcode == PDU_SNACK ||
            (opcode >= 0x1c && opcode <= 0x1e);
@@ -88,7 +133,7 @@ static uint32_t underflow(const uint8_t head[PDU_HEAD_BYTES]) {
 }
 
 struct pdu_data pdu_data(const uint8_t head[PDU_HEAD_BYTES]) {
-    struct pdu_data data = {.offset = word_at(head, 40)};
+    struct pdu_data data = {.offset = word_at(head, 40), .transfer_tag = word_at(head, 20)};
     data.has_status = (byte_at(head, 1) & 0x01) != 0;
     if (data.has_status) {
         data.status = byte_at(head, 3);

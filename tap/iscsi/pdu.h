@@ -42,6 +42,23 @@ struct pdu {
 };
 struct pdu pdu_parse(const uint8_t head[PDU_HEAD_BYTES]);
 
+/*
+ * The sequence numbers of a header (RFC 7143 4.2.2). Of the initiator's: `number` is CmdSN,
+ * `expected` ExpStatSN. Of the target's: StatSN, ExpCmdSN.
+ */
+struct pdu_numbers {
+    bool has_number;
+    bool counts; /* it takes that number; otherwise it only names the next one */
+    bool has_expected;
+    uint32_t number;
+    uint32_t expected;
+};
+struct pdu_numbers pdu_numbers(const uint8_t head[PDU_HEAD_BYTES]);
+/* RFC 1982: how far `b` lies behind `a`; negative when before it. */
+static inline int32_t pdu_serial_distance(uint32_t a, uint32_t b) {
+    return (int32_t)(b - a);
+}
+
 /* Vendor-specific ones included. */
 bool pdu_is_of_initiator(uint8_t opcode);
 bool pdu_is_of_target(uint8_t opcode);
@@ -66,7 +83,8 @@ bool pdu_extension(const uint8_t *ahs, size_t bytes, struct pdu_extension *exten
 
 struct pdu_data { /* Data-Out 11.7.1, Data-In 11.7 */
     uint32_t offset;
-    bool has_status; /* Data-In with the S bit; the rest means something then only */
+    uint32_t transfer_tag; /* of a Data-Out; UINT32_MAX: unsolicited */
+    bool has_status;       /* Data-In with the S bit; the rest means something then only */
     uint8_t status;
     uint32_t residual_underflow;
 };
@@ -88,6 +106,7 @@ enum pdu_task_function { /* 11.5.1 */
                          TASK_TARGET_WARM_RESET = 6,
                          TASK_TARGET_COLD_RESET = 7,
                          TASK_REASSIGN = 8,
+                         TASK_I_T_NEXUS_RESET = 11, /* RFC 7144 6.2; 9, 10 and 12 only ask */
 };
 struct pdu_task_request {
     uint8_t function;

@@ -1,0 +1,161 @@
+#include "tap/iscsi/shape.h"
+
+#include "common/cursor.h"
+
+enum {
+    MAX_COMMAND_AHS = 80, /* a CDB of 260 bytes and a read length take 63 words at most */
+    MAX_BURST_BYTES = 1 << 24,
+    FINAL = 0x80,
+};
+
+/* What the reserved fields of an operation code are, and what may follow its header. */
+struct outline {
+    uint8_t opcode;
+    bool immediate;     /* bit 40h of byte 0 may be set */
+    uint8_t set;        /* bits of byte 1 that are set */
+    uint8_t clear;      /* and those that are not */
+    uint8_t zero_bytes; /* of bytes 2 and 3: bit 0, bit 1 */
+    bool has_data;      /* a data segment may follow */
+    bool untagged;      /* the task tag is FFFFFFFFh */
+};
+
+enum { BYTE_2 = 1, BYTE_3 = 2, BOTH = 3 };
+
+static const struct outline of_initiator[] = {
+    {PDU_NOP_OUT, true, FINAL, 0x7f, BOTH, true, false},
+    {PDU_COMMAND, true, 0, 0x18, BOTH, true, false},
+    {PDU_TASK_REQUEST, true, FINAL, 0, BOTH, false, false},
+    {PDU_LOGIN_REQUEST, true, 0, 0x30, BOTH, true, false},
+    {PDU_TEXT_REQUEST, true, 0, 0x3f, BOTH, true, false},
+    {PDU_DATA_OUT, false, 0, 0x7f, BOTH, true, false},
+    {PDU_LOGOUT_REQUEST, true, FINAL, 0x7c, BOTH, false, false},
+    {PDU_SNACK, false, FINAL, 0x70, BOTH, false, false},
+};
+
+static const struct outline of_target[] = {
+    {PDU_NOP_IN, false, FINAL, 0x7f, BOTH, true, false},
+    {PDU_RESPONSE, false, FINAL, 0x61, 0, true, false},
+    {PDU_TASK_RESPONSE, false, FINAL, 0x7f, BYTE_3, false, false},
+    {PDU_LOGIN_RESPONSE, false, 0, 0x30, BOTH, true, false},
+    {PDU_TEXT_RESPONSE, false, 0, 0x3f, BOTH, true, false},
+    {PDU_DATA_IN, false, 0, 0x38, BYTE_2, true, false},
+    {PDU_LOGOUT_RESPONSE, false, FINAL, 0x7f, BYTE_3, false, false},
+    {PDU_R2T, false, FINAL, 0x7f, BOTH, false, false},
+    {PDU_ASYNC, false, FINAL, 0x7f, BOTH, true, true},
+    {PDU_REJECT, false, FINAL, 0x7f, BYTE_3, true, true},
+};
+
+static const struct outline *outline_of(uint8_t opcode, bool initiator) {
+    const struct outline *rows = initiator ? of_initiator : of_target;
+    size_t count = initiator ? sizeof of_initiator / sizeof *rows : sizeof of_target / sizeof *rows;
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].opcode == opcode)
+            return &rows[i];
+    }
+    return NULL;
+}
+
+static struct cursor at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
+    cursor_skip(&c, offset);
+    return c;
+}
+
+static uint8_t byte_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = at(head, offset);
+    return cursor_u8(&c);
+}
+
+static uint32_t word_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = at(head, offset);
+    return cursor_be32(&c);
+}
+
+static bool is_zero(const uint8_t head[PDU_HEAD_BYTES], size_t from, size_t to) {
+    bool zero = true;
+    for (size_t i = from; i < to; i++)
+        zero = zero && byte_at(head, i) == 0;
+    return zero;
+}
+
+static bool fits_outline(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu,
+                         const struct outline *o) {
+    uint8_t flags = byte_at(head, 1);
+    return (byte_at(head, 0) & 0x80) == 0 && (o->immediate || !pdu->immediate) &&
+           (flags & o->set) == o->set && (flags & o->clear) == 0 &&
+           ((o->zero_bytes & BYTE_2) == 0 || byte_at(head, 2) == 0) &&
+           ((o->zero_bytes & BYTE_3) == 0 || byte_at(head, 3) == 0) &&
+           (o->has_data || pdu->data_bytes == 0) &&
+           (o->untagged == (pdu->task_tag == UINT32_MAX) || pdu->opcode == PDU_NOP_IN ||
+            pdu->opcode == PDU_NOP_OUT) &&
+           (pdu->opcode == PDU_COMMAND ? pdu->ahs_bytes <= MAX_COMMAND_AHS * 4
+                                       : pdu->ahs_bytes == 0);
+}
+
+/* 11.3: without W nothing goes to the device, and without R and W nothing at all. */
+static bool fits_command(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
+    struct pdu_command c = pdu_command(head);
+    if (c.attribute > 4 || (!c.writes && pdu->data_bytes > 0))
+        return false;
+    if (!c.reads && !c.writes && c.expected_bytes > 0)
+        return false;
+    return pdu->data_bytes <= c.expected_bytes;
+}
+
+static bool fits_data_out(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
+    return pdu->data_bytes > 0 && is_zero(head, 24, 28) && is_zero(head, 32, 36) &&
+           is_zero(head, 44, 48);
+}
+
+/* 11.7: residuals and status mean something with the S bit only. */
+static bool fits_data_in(const uint8_t head[PDU_HEAD_BYTES]) {
+    bool has_status = (byte_at(head, 1) & 0x01) != 0;
+    bool residual = (byte_at(head, 1) & 0x06) != 0;
+    return has_status || (!residual && byte_at(head, 3) == 0);
+}
+
+/* Bytes that an operation code keeps at zero, and small numbers. */
+static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
+    switch (pdu->opcode) {
+    case PDU_COMMAND:
+        return fits_command(head, pdu);
+    case PDU_DATA_OUT:
+        return fits_data_out(head, pdu);
+    case PDU_DATA_IN:
+        return fits_data_in(head);
+    case PDU_NOP_OUT:
+        return is_zero(head, 32, 48);
+    case PDU_NOP_IN:
+        return is_zero(head, 36, 48);
+    case PDU_TASK_REQUEST: {
+        uint8_t function = byte_at(head, 1) & 0x7f;
+        return function > 0 && function <= 14 && is_zero(head, 40, 48);
+    }
+    case PDU_LOGOUT_REQUEST:
+        return is_zero(head, 8, 16) && is_zero(head, 22, 24) && is_zero(head, 32, 48);
+    case PDU_TEXT_REQUEST:
+        return is_zero(head, 32, 48);
+    case PDU_TEXT_RESPONSE:
+        return is_zero(head, 36, 48);
+    case PDU_RESPONSE:
+        return (byte_at(head, 1) & 0x1e) != 0 || is_zero(head, 40, 48);
+    case PDU_TASK_RESPONSE:
+        return is_zero(head, 8, 16) && is_zero(head, 20, 24) && is_zero(head, 36, 48);
+    case PDU_LOGOUT_RESPONSE:
+        return byte_at(head, 2) <= 3 && is_zero(head, 8, 16) && is_zero(head, 20, 24);
+    case PDU_R2T: {
+        uint32_t wanted = word_at(head, 44);
+        return wanted > 0 && wanted <= MAX_BURST_BYTES;
+    }
+    case PDU_REJECT:
+        return byte_at(head, 2) > 0 && is_zero(head, 8, 16) && pdu->data_bytes >= PDU_HEAD_BYTES;
+    default:
+        return true;
+    }
+}
+
+bool shape_fits(const uint8_t head[PDU_HEAD_BYTES], bool initiator) {
+    struct pdu pdu = pdu_parse(head);
+    const struct outline *o = outline_of(pdu.opcode, initiator);
+    return o != NULL && fits_outline(head, &pdu, o) && fits_details(head, &pdu);
+}
