@@ -54,10 +54,20 @@ void pipeline_destroy(struct pipeline *p) {
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet) {
     decap_packet(p->decap, packet);
+    iscsi_tick(p->iscsi, packet->time_ns);
 }
 
 void pipeline_tick(struct pipeline *p, uint64_t now_ns) {
     tcp_tick(p->tcp, now_ns);
+    iscsi_tick(p->iscsi, now_ns);
+}
+
+bool pipeline_wants_identity(struct pipeline *p, struct portal *portal) {
+    return iscsi_wants_identity(p->iscsi, portal);
+}
+
+void pipeline_identity(struct pipeline *p, const struct identity *identity, uint64_t time_ns) {
+    iscsi_identify(p->iscsi, identity, time_ns);
 }
 
 void pipeline_finish(struct pipeline *p) {
@@ -68,6 +78,9 @@ void pipeline_finish(struct pipeline *p) {
 
 uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
     uint64_t pending_ns = tcp_oldest_pending(p->tcp);
+    uint64_t undecided_ns = iscsi_oldest_pending(p->iscsi);
+    if (undecided_ns < pending_ns)
+        pending_ns = undecided_ns;
     if (pending_ns < seen_ns)
         seen_ns = pending_ns;
     return seen_ns > SETTLE_NS ? seen_ns - SETTLE_NS : 0;

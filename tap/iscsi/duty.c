@@ -33,10 +33,12 @@ static void give_command(struct connection *c, struct task *task, const struct p
                                   .holder = &task->exchange});
 }
 
+/* Not a PDU: what was read before it may have been none, either. */
 static void malformed_pdu(struct connection *c, uint64_t time_ns) {
     c->owner->counters.malformed++;
-    c->owner->counters.lost_synchronisation++;
-    connection_lose(c, GAP_MALFORMED, "a PDU that RFC 7143 does not know", time_ns);
+    tracker_nexus_gap(c->session->nexus, GAP_MALFORMED, "a PDU that RFC 7143 does not know",
+                      time_ns);
+    connection_lose_place(c, true, true, time_ns);
 }
 
 static void no_memory(struct connection *c, uint64_t time_ns) {
@@ -61,28 +63,39 @@ static void take_command(struct connection *c, struct flow *flow, uint64_t time_
         task->command_number = command.command_number;
         give_command(c, task, &command, &extension, time_ns);
     }
-    if (task->exchange == NULL && !command.writes) {
-        session_task_end(c->session, task);
-        return;
-    }
     flow->task = task;
     flow->use = USE_DATA_OUT;
     flow->base = 0;
 }
 
-/* A task that is open on this connection; counted when there is none. */
-static struct task *open_task(struct connection *c, uint32_t tag) {
+/*
+ * A task that is open on this connection. When there is none, its command was not seen: what more
+ * passes of it tells what it can be.
+ */
+static struct task *open_task(struct connection *c, uint32_t tag, uint64_t time_ns) {
     struct task *task = session_task(c->session, tag);
-    if (task != NULL && task->connection == c && task->kind == TASK_COMMAND)
-        return task;
+    if (task != NULL)
+        return task->connection == c ? task : NULL;
     c->owner->counters.unknown_task++;
-    return NULL;
+    return session_task_begin(c, tag, TASK_UNSEEN, 0, time_ns);
 }
 
-static void take_data_out(struct connection *c, struct flow *flow) {
-    flow->task = open_task(c, flow->framer.pdu.task_tag);
+static void learn_lun(struct task *task, uint64_t lun) {
+    if (task == NULL || task->kind != TASK_UNSEEN)
+        return;
+    task->lun = lun;
+    task->lun_known = true;
+}
+
+static void take_data_out(struct connection *c, struct flow *flow, uint64_t time_ns) {
+    struct pdu_data data = pdu_data(flow->framer.head);
+    struct task *task = open_task(c, flow->framer.pdu.task_tag, time_ns);
+    /* RFC 7143 11.7.4: the LUN means something with a Target Transfer Tag. */
+    if (data.transfer_tag != UINT32_MAX)
+        learn_lun(task, flow->framer.pdu.lun);
+    flow->task = task != NULL && task->kind == TASK_COMMAND ? task : NULL;
     flow->use = USE_DATA_OUT;
-    flow->base = pdu_data(flow->framer.head).offset;
+    flow->base = data.offset;
 }
 
 static void take_task_request(struct connection *c, const struct flow *flow, uint64_t time_ns) {
@@ -114,7 +127,7 @@ static void from_initiator(struct connection *c, struct flow *flow, uint64_t tim
         take_command(c, flow, time_ns);
         break;
     case PDU_DATA_OUT:
-        take_data_out(c, flow);
+        take_data_out(c, flow, time_ns);
         break;
     case PDU_TASK_REQUEST:
         take_task_request(c, flow, time_ns);
@@ -139,16 +152,19 @@ static void from_initiator(struct connection *c, struct flow *flow, uint64_t tim
 static void from_target(struct connection *c, struct flow *flow, uint64_t time_ns) {
     switch (flow->framer.pdu.opcode) {
     case PDU_DATA_IN: {
-        /* READs are not followed, so that a tag which is not known means nothing here. */
-        struct task *task = session_task(c->session, flow->framer.pdu.task_tag);
-        if (task == NULL || task->connection != c || task->kind != TASK_COMMAND)
+        struct task *task = open_task(c, flow->framer.pdu.task_tag, time_ns);
+        if (task == NULL || (task->kind != TASK_COMMAND && task->kind != TASK_UNSEEN))
             return;
+        task->reads = true;
         flow->task = task;
         flow->base = pdu_data(flow->framer.head).offset;
         if (task->exchange != NULL && tracker_wants_data_in(task->exchange))
             flow->use = USE_DATA_IN;
         break;
     }
+    case PDU_R2T: /* data says by itself where it belongs */
+        learn_lun(open_task(c, flow->framer.pdu.task_tag, time_ns), flow->framer.pdu.lun);
+        break;
     case PDU_RESPONSE:
     case PDU_REJECT:
         flow->use = USE_NOTE;
@@ -158,7 +174,6 @@ static void from_target(struct connection *c, struct flow *flow, uint64_t time_n
     case PDU_TASK_RESPONSE:
     case PDU_TEXT_RESPONSE:
     case PDU_LOGOUT_RESPONSE:
-    case PDU_R2T:   /* data says by itself where it belongs */
     case PDU_ASYNC: /* what it announces is seen when it happens */
         break;
     default:
@@ -171,6 +186,7 @@ static void from_target(struct connection *c, struct flow *flow, uint64_t time_n
 
 void duty_header(struct connection *c, enum tcp_direction direction, uint64_t time_ns) {
     struct flow *flow = &c->flows[direction];
+    continuity_check(c, direction, time_ns);
     if (direction == TCP_TO_SERVER)
         from_initiator(c, flow, time_ns);
     else
@@ -215,10 +231,39 @@ static struct cursor sense_of(const struct connection *c, const struct framer *f
     return cursor_child(&note, length < cursor_left(&note) ? length : cursor_left(&note));
 }
 
+/*
+ * A command ended of which the beginning was not seen. What it changed, if anything, it changed by
+ * now: until then it was in flight.
+ */
+static void end_unseen(struct connection *c, struct task *task, const struct framer *f,
+                       uint64_t time_ns) {
+    static const char text[] =
+        "a command ended that had passed unseen: it may have written anything";
+    struct session *s = c->session;
+    struct pdu_response response = pdu_response(f->head);
+    struct cursor sense = sense_of(c, f);
+    bool refused = response.response == 0 &&
+                   tracker_was_refused(response.status, cursor_ok(&sense) ? sense.next : NULL,
+                                       cursor_left(&sense));
+    s->unseen_ended++;
+    if (!refused && (task == NULL || (!task->reads && !task->lun_known)))
+        tracker_nexus_gap(s->nexus, GAP_STREAM_HOLE, text, time_ns);
+    else if (!refused && task->lun_known)
+        tracker_unit_gap(s->nexus, task->lun, GAP_STREAM_HOLE, text, time_ns);
+    if (task != NULL)
+        session_task_end(s, task);
+}
+
 static void end_response(struct connection *c, const struct framer *f, uint64_t time_ns) {
     struct pdu_response response = pdu_response(f->head);
     struct task *task = session_task(c->session, f->pdu.task_tag);
-    if (task == NULL || task->connection != c || task->kind != TASK_COMMAND)
+    if (task == NULL && c->repeated)
+        return; /* sent again on request (RFC 7143 11.16) */
+    if (task == NULL || task->kind == TASK_UNSEEN) {
+        end_unseen(c, task, f, time_ns);
+        return;
+    }
+    if (task->connection != c || task->kind != TASK_COMMAND)
         return;
     struct cursor sense = sense_of(c, f);
     end_task(c, task,
@@ -234,6 +279,13 @@ static void end_data_in(struct connection *c, const struct flow *flow, uint64_t 
     struct task *task = flow->task;
     if (task == NULL)
         return;
+    if (task->kind == TASK_UNSEEN) {
+        if (pdu_data(flow->framer.head).has_status) {
+            c->session->unseen_ended++;
+            session_task_end(c->session, task);
+        }
+        return;
+    }
     if (flow->use == USE_DATA_IN && !flow->framer.data_intact && task->exchange != NULL)
         tracker_data_in_revoke(task->exchange);
     struct pdu_data data = pdu_data(flow->framer.head);
@@ -245,13 +297,39 @@ static void end_data_in(struct connection *c, const struct flow *flow, uint64_t 
                                           .time_ns = time_ns});
 }
 
-/* Tasks of other sessions, too: a reset does not ask whose they are. */
+/* Commands that passed unseen may be among those that it ended. */
+static void end_all_unseen(struct session *s, const uint64_t *lun, uint64_t time_ns) {
+    static const char text[] =
+        "a task management function may have ended a command that passed unseen";
+    if (!continuity_unseen(s, time_ns))
+        return;
+    if (lun != NULL)
+        tracker_unit_gap(s->nexus, *lun, GAP_ABORTED, text, time_ns);
+    else
+        tracker_nexus_gap(s->nexus, GAP_ABORTED, text, time_ns);
+}
+
+static void end_all(struct session *s, const uint64_t *lun, const char *text, uint64_t time_ns) {
+    session_abandon(s, NULL, lun, GAP_ABORTED, text, time_ns);
+    end_all_unseen(s, lun, time_ns);
+}
+
+/*
+ * Tasks of other sessions, too: a reset does not ask whose they are. (Whether those end with a
+ * status, or without a word, depends on the TAS bit: SAM-6 5.3.1.)
+ */
 static void reset(struct connection *c, const uint64_t *lun, uint64_t time_ns) {
-    for (struct session *s = c->owner->sessions; s != NULL; s = s->next) {
-        if (strcmp(s->target, c->session->target) == 0)
-            session_abandon(s, NULL, lun, GAP_ABORTED, "a reset ended it before its status",
-                            time_ns);
-    }
+    static const char text[] = "a reset ended it before its status";
+    end_all(c->session, lun, text, time_ns);
+    session_doubt_others(c->session, lun, GAP_ABORTED, text, time_ns);
+}
+
+static void abort_one(struct session *s, const struct task *request, uint64_t time_ns) {
+    struct task *task = session_task(s, request->referenced_tag);
+    if (task != NULL && task->kind == TASK_COMMAND)
+        session_task_abandon(s, task, GAP_ABORTED, "its initiator aborted it", time_ns);
+    else
+        end_all_unseen(s, &request->lun, time_ns);
 }
 
 static void function_done(struct connection *c, const struct task *request, uint64_t time_ns) {
@@ -259,14 +337,15 @@ static void function_done(struct connection *c, const struct task *request, uint
     struct task *task = NULL;
     switch (request->function) {
     case TASK_ABORT_TASK:
-        task = session_task(s, request->referenced_tag);
-        if (task != NULL && task->kind == TASK_COMMAND)
-            session_task_abandon(s, task, GAP_ABORTED, "its initiator aborted it", time_ns);
+        abort_one(s, request, time_ns);
         break;
     case TASK_ABORT_TASK_SET:
-    case TASK_CLEAR_TASK_SET:
-        session_abandon(s, NULL, &request->lun, GAP_ABORTED, "its task set was aborted", time_ns);
+        end_all(s, &request->lun, "its task set was aborted", time_ns);
         break;
+    case TASK_I_T_NEXUS_RESET:
+        end_all(s, NULL, "its nexus was reset", time_ns);
+        break;
+    case TASK_CLEAR_TASK_SET: /* that of all nexuses, unless each has its own (SPC-5 7.5.8, TST) */
     case TASK_LOGICAL_UNIT_RESET:
         reset(c, &request->lun, time_ns);
         break;
@@ -302,8 +381,10 @@ static void end_logout_response(struct connection *c, const struct framer *f, ui
     struct task *request = session_task(s, f->pdu.task_tag);
     if (request == NULL || request->kind != TASK_LOGOUT)
         return;
-    if (pdu_logout_response(f->head) == 0 && request->function == CLOSE_SESSION)
+    if (pdu_logout_response(f->head) == 0 && request->function == CLOSE_SESSION) {
+        s->logged_out = command_numbers_missing(&s->commands) <= s->unseen_ended;
         session_abandon(s, NULL, NULL, GAP_NEXUS_LOST, text, time_ns);
+    }
     for (struct connection *other = s->connections; other != NULL; other = other->session_next) {
         if (pdu_logout_response(f->head) == 0 && request->function == CLOSE_CONNECTION &&
             other->id == request->logout_connection)

@@ -1,4 +1,5 @@
 #include "tap/iscsi/internal.h"
+#include "tap/iscsi/shape.h"
 
 enum { STAGE_FULL_FEATURE = 3 };
 
@@ -11,6 +12,14 @@ bool entry_may_begin(const uint8_t *data, size_t bytes) {
     fits &= cursor_u8(&c) == 0;
     fits &= cursor_u8(&c) == 0;
     return fits;
+}
+
+bool entry_surely_begins(const uint8_t *data, size_t bytes) {
+    struct cursor c = cursor_of(data, bytes);
+    const uint8_t *head = cursor_bytes(&c, PDU_HEAD_BYTES);
+    uint8_t letter = cursor_u8(&c);
+    return cursor_ok(&c) && entry_may_begin(data, bytes) && shape_fits(head, true) &&
+           letter >= 'A' && letter <= 'Z';
 }
 
 static void not_iscsi(struct connection *c) {
@@ -44,6 +53,15 @@ static void lose_login(struct connection *c, uint16_t reason, const char *text, 
     connection_lose(c, reason, text, time_ns);
 }
 
+/* The statuses of the login took numbers; its requests are immediate, and took none. */
+static void start_numbers(struct connection *c) {
+    uint32_t lost;
+    struct pdu_numbers last = pdu_numbers(c->flows[TCP_TO_CLIENT].framer.head);
+    status_numbers_see(&c->statuses, last.number, true, &lost);
+    if (!c->session->commands.known)
+        command_numbers_reach(&c->session->commands, c->first_command);
+}
+
 static bool begin_login(struct connection *c) {
     struct iscsi *i = c->owner;
     if (c->login != NULL)
@@ -58,6 +76,7 @@ static void take_request(struct connection *c, const struct pdu_login *request, 
     c->isid = request->isid;
     c->tsih = request->tsih;
     c->id = request->connection;
+    c->first_command = pdu_numbers(c->flows[TCP_TO_SERVER].framer.head).number;
     if (!begin_login(c))
         lose_login(c, GAP_OVERFLOW, "more logins at once than the monitor can follow", time_ns);
 }
@@ -118,7 +137,9 @@ static void enter_full_feature(struct connection *c, uint64_t time_ns) {
     c->owner->login_count--;
     framer_set_digests(&c->flows[TCP_TO_SERVER].framer, result.header_digest, result.data_digest);
     framer_set_digests(&c->flows[TCP_TO_CLIENT].framer, result.header_digest, result.data_digest);
+    c->data_digest_known = true;
     c->state = CONNECTION_FULL;
+    start_numbers(c);
 }
 
 void entry_end(struct connection *c, enum tcp_direction direction, uint64_t time_ns) {

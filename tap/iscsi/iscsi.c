@@ -45,10 +45,37 @@ static bool is_known_port(const struct iscsi *i, uint16_t port) {
     return false;
 }
 
+static void note_time(struct iscsi *i, uint64_t time_ns) {
+    if (i->started_ns == 0)
+        i->started_ns = time_ns;
+    if (time_ns > i->now_ns)
+        i->now_ns = time_ns;
+}
+
+void iscsi_tick(struct iscsi *i, uint64_t now_ns) {
+    struct connection *c;
+    note_time(i, now_ns);
+    while ((c = search_overdue(i, i->now_ns)) != NULL)
+        connection_tick(c, i->now_ns);
+    continuity_tick(i, i->now_ns);
+}
+
+uint64_t iscsi_oldest_pending(const struct iscsi *i) {
+    uint64_t held_ns = search_oldest(i);
+    uint64_t counted_ns = continuity_oldest(i);
+    return held_ns < counted_ns ? held_ns : counted_ns;
+}
+
+static enum tcp_direction direction_of(const struct connection *c, enum tcp_direction direction) {
+    if (!c->swapped)
+        return direction;
+    return direction == TCP_TO_SERVER ? TCP_TO_CLIENT : TCP_TO_SERVER;
+}
+
 static void *consume_open(void *context, const struct tcp_endpoints *endpoints, bool from_start,
                           uint64_t time_ns) {
     struct iscsi *i = context;
-    (void)time_ns;
+    note_time(i, time_ns);
     /* Who is the client of a connection joined in the middle is a guess. */
     bool known = is_known_port(i, endpoints->server_port) ||
                  (!from_start && is_known_port(i, endpoints->client_port));
@@ -58,6 +85,10 @@ static void *consume_open(void *context, const struct tcp_endpoints *endpoints, 
     if (c == NULL)
         return known ? &i->crowd : NULL;
     c->known_port = known;
+    c->endpoints = *endpoints;
+    c->swapped = !from_start && known && !is_known_port(i, endpoints->server_port);
+    if (c->swapped)
+        c->server_port = endpoints->client_port;
     return c;
 }
 
@@ -72,13 +103,15 @@ static bool keep_or_destroy(struct connection *c, bool keep, uint64_t time_ns) {
 static bool consume_data(void *connection, enum tcp_direction direction, const uint8_t *data,
                          size_t bytes, uint64_t time_ns) {
     struct connection *c = connection;
-    return keep_or_destroy(c, connection_data(c, direction, data, bytes, time_ns), time_ns);
+    enum tcp_direction to = direction_of(c, direction);
+    return keep_or_destroy(c, connection_data(c, to, data, bytes, time_ns), time_ns);
 }
 
 static bool consume_hole(void *connection, enum tcp_direction direction, uint64_t bytes,
                          uint64_t time_ns) {
     struct connection *c = connection;
-    return keep_or_destroy(c, connection_hole(c, direction, bytes, time_ns), time_ns);
+    enum tcp_direction to = direction_of(c, direction);
+    return keep_or_destroy(c, connection_hole(c, to, bytes, time_ns), time_ns);
 }
 
 static void consume_close(void *connection, enum tcp_end why, uint64_t time_ns) {
@@ -91,6 +124,7 @@ static void consume_close(void *connection, enum tcp_end why, uint64_t time_ns) 
     struct connection *c = connection;
     if (c == &c->owner->crowd)
         return;
+    connection_conclude(c, time_ns);
     /* When the monitor ends, what is in flight is in flight: nothing is said about it. */
     if (why == TCP_END_SHUTDOWN)
         session_leave(c, 0, NULL, time_ns);

@@ -3,9 +3,10 @@
  *
  * It is fed by a tcp_consumer, which it offers; it knows nothing of TCP's own business. A
  * connection is recognised by its first PDU, a Login Request, on any port; what does not begin with
- * one is ignored. A connection joined in the middle (from_start false) on a port of iSCSI (3260,
- * 860, or one where a login was seen before) cannot be read yet: see docs/ARCHITECTURE.md for what
- * is said about it. Not thread-safe: one object per capture worker.
+ * one is ignored. In a connection joined in the middle (from_start false), and behind a hole, the
+ * place where PDUs begin is searched for; what passes meanwhile is held back, for a while. Sequence
+ * numbers then tell what was missed: often nothing. A session whose login was not seen goes by its
+ * addresses until somebody finds out whose it is. Not thread-safe: one object per capture worker.
  */
 #ifndef SANREWIND_TAP_ISCSI_H
 #define SANREWIND_TAP_ISCSI_H
@@ -31,6 +32,18 @@ struct iscsi_counters {
 /* The tracker is borrowed and must outlive it. NULL: out of memory. */
 struct iscsi *iscsi_create(struct tracker *tracker);
 void iscsi_destroy(struct iscsi *i);
+
+/* Packet time has reached now_ns: what is searched for too long is given up. */
+void iscsi_tick(struct iscsi *i, uint64_t now_ns);
+/*
+ * What is held back, or is not decided yet, is not older than this. UINT64_MAX: nothing is.
+ */
+uint64_t iscsi_oldest_pending(const struct iscsi *i);
+
+/* The next portal of which sessions were joined mid-way, and that nobody was told of yet. */
+bool iscsi_wants_identity(struct iscsi *i, struct portal *portal);
+/* What somebody found out: sessions that can be with one target only have a name from now on. */
+void iscsi_identify(struct iscsi *i, const struct identity *identity, uint64_t time_ns);
 
 /* Functions and context to give to tcp_create(). */
 struct tcp_consumer iscsi_consumer(struct iscsi *i);

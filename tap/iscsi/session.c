@@ -59,7 +59,10 @@ struct task *session_task_begin(struct connection *c, uint32_t tag, enum task_ki
                                 uint64_t lun, uint64_t time_ns) {
     struct session *s = c->session;
     struct task *before = session_task(s, tag);
-    if (before != NULL)
+    /* One in doubt ended when it came to be in doubt: the gap is there already. */
+    if (before != NULL && before->doubted)
+        session_task_abandon(s, before, 0, NULL, time_ns);
+    else if (before != NULL)
         session_task_abandon(s, before, GAP_STREAM_HOLE,
                              "its task tag came again before its status was seen", time_ns);
     make_room(s, time_ns);
@@ -79,6 +82,36 @@ struct task *session_task_begin(struct connection *c, uint32_t tag, enum task_ki
     return task;
 }
 
+static void doubt_tasks(struct session *s, const uint64_t *lun, uint16_t reason, const char *text,
+                        uint64_t time_ns) {
+    struct task *task, *next;
+    HASH_ITER(hh, s->tasks, task, next) {
+        if (task->exchange == NULL || (lun != NULL && task->lun != *lun))
+            continue;
+        task->doubted = true;
+        tracker_doubt(task->exchange, reason, text, time_ns);
+    }
+}
+
+void session_doubt_others(struct session *s, const uint64_t *lun, uint16_t reason, const char *text,
+                          uint64_t time_ns) {
+    for (struct session *other = s->owner->sessions; other != NULL; other = other->next) {
+        if (other == s || strcmp(other->target, s->target) != 0)
+            continue;
+        doubt_tasks(other, lun, reason, text, time_ns);
+        if (continuity_unseen(other, time_ns))
+            tracker_nexus_gap(other->nexus, reason, text, time_ns);
+    }
+}
+
+void session_data_lost(struct session *s, const struct connection *c) {
+    struct task *task, *next;
+    HASH_ITER(hh, s->tasks, task, next) {
+        if ((c == NULL || task->connection == c) && task->exchange != NULL)
+            tracker_data_out_lost(task->exchange, 0, UINT32_MAX);
+    }
+}
+
 static bool is_same_session(const struct session *s, const struct connection *c,
                             const struct login_result *result) {
     bool same_group = s->portal_group == result->portal_group;
@@ -86,24 +119,54 @@ static bool is_same_session(const struct session *s, const struct connection *c,
            strcmp(s->initiator, result->initiator) == 0 && strcmp(s->target, result->target) == 0;
 }
 
-static struct session *session_create(struct connection *c, const struct login_result *result) {
-    struct iscsi *i = c->owner;
-    struct session *s = calloc(1, sizeof *s);
-    if (s == NULL)
-        return NULL;
-    s->nexus = tracker_nexus_open(i->tracker, PATH_ISCSI, result->initiator, result->target);
-    if (s->nexus == NULL) {
-        free(s);
+/* Takes the nexus, which may be NULL: out of memory. */
+static struct session *session_create(struct iscsi *i, struct nexus *nexus, const char *initiator,
+                                      const char *target) {
+    struct session *s = nexus != NULL ? calloc(1, sizeof *s) : NULL;
+    if (s == NULL) {
+        tracker_nexus_close(nexus, 0, NULL, 0);
         return NULL;
     }
+    s->nexus = nexus;
     s->owner = i;
     s->current = true;
+    command_numbers_init(&s->commands);
+    snprintf(s->initiator, sizeof s->initiator, "%s", initiator);
+    snprintf(s->target, sizeof s->target, "%s", target);
+    DL_APPEND(i->sessions, s);
+    return s;
+}
+
+static struct session *create_known(struct connection *c, const struct login_result *result) {
+    struct iscsi *i = c->owner;
+    struct nexus *nexus =
+        tracker_nexus_open(i->tracker, PATH_ISCSI, result->initiator, result->target);
+    struct session *s = session_create(i, nexus, result->initiator, result->target);
+    if (s == NULL)
+        return NULL;
     s->isid = c->isid;
     s->portal_group = result->portal_group;
     s->error_recovery_level = result->error_recovery_level;
-    snprintf(s->initiator, sizeof s->initiator, "%s", result->initiator);
-    snprintf(s->target, sizeof s->target, "%s", result->target);
-    DL_APPEND(i->sessions, s);
+    return s;
+}
+
+static void add_connection(struct session *s, struct connection *c) {
+    if (s->connections != NULL)
+        s->several = true;
+    c->session = s;
+    DL_APPEND2(s->connections, c, session_prev, session_next);
+}
+
+struct session *session_enter_late(struct connection *c, const char *initiator,
+                                   const char *address) {
+    struct iscsi *i = c->owner;
+    struct nexus *nexus =
+        tracker_nexus_open_provisional(i->tracker, PATH_ISCSI, initiator, address);
+    struct session *s = session_create(i, nexus, initiator, address);
+    if (s == NULL)
+        return NULL;
+    s->late = true;
+    add_connection(s, c);
     return s;
 }
 
@@ -135,14 +198,11 @@ struct session *session_enter(struct connection *c, const struct login_result *r
         s = NULL;
     }
     if (s == NULL)
-        s = session_create(c, result);
+        s = create_known(c, result);
     else
         reinstate_connection(s, c, time_ns);
-    if (s == NULL)
-        return NULL;
-    if (s->connections != NULL)
-        s->several = true;
-    DL_APPEND2(s->connections, c, session_prev, session_next);
+    if (s != NULL)
+        add_connection(s, c);
     return s;
 }
 
@@ -156,16 +216,8 @@ static void session_destroy(struct session *s, uint16_t reason, const char *text
         free(task);
     }
     DL_DELETE(s->owner->sessions, s);
+    command_numbers_release(&s->commands);
     free(s);
-}
-
-/* On recovery level 2 its tasks may go on with data that is not seen to be theirs. */
-static void mark_unseen(struct session *s) {
-    struct task *task, *next;
-    HASH_ITER(hh, s->tasks, task, next) {
-        if (task->exchange != NULL)
-            tracker_data_out_lost(task->exchange, 0, UINT32_MAX);
-    }
 }
 
 /* Tasks that may be reassigned stay with the session, and on no connection that is still there. */
@@ -184,8 +236,12 @@ void session_leave(struct connection *c, uint16_t reason, const char *text, uint
     c->session = NULL;
     DL_DELETE2(s->connections, c, session_prev, session_next);
     if (s->connections == NULL) {
+        /* On recovery level 2 its tasks may go on with data that is not seen to be theirs. */
         if (s->error_recovery_level >= 2 && reason != 0)
-            mark_unseen(s);
+            session_data_lost(s, NULL);
+        if (reason != 0 && !s->logged_out && continuity_unseen(s, time_ns))
+            tracker_nexus_gap(s->nexus, reason,
+                              "commands may have been in flight that passed unseen", time_ns);
         session_destroy(s, reason, text, time_ns);
         return;
     }

@@ -43,7 +43,8 @@ struct trial {
     size_t blackout_count;
     uint64_t seed;
     uint64_t runs;
-    uint64_t doubtful; /* of them, with something in doubt at the end */
+    uint64_t doubtful;    /* of them, with something in doubt at the end */
+    uint64_t provisional; /* volumes that were followed without a login */
     uint64_t failures;
 };
 
@@ -126,6 +127,10 @@ static void explain(const struct replay *r, const char *name, uint64_t path, uin
         return;
     for (size_t i = 0; i < r->count; i++) {
         const struct record *record = &r->records[i].record;
+        if (record->type == RECORD_PATH)
+            printf("  %s: path %016" PRIx64 " \"%.*s\" at %+.6f ms\n", name, record->path.path,
+                   record->path.target_bytes, record->path.target,
+                   (double)(int64_t)(record->path.time_ns - time_ns) / 1e6);
         const struct update_record *u = &record->update;
         const struct gap_record *g = &record->gap;
         bool is_update = record->type == RECORD_UPDATE && u->path == path &&
@@ -161,7 +166,7 @@ static bool check_volume(struct trial *t, const struct mangle *m, size_t v, stru
     if (wrong != UINT64_MAX) {
         complain(t, m, v, at.time_ns, "silently wrong at byte", wrong);
         explain(&t->reference, "as it was", right->path, wrong, at.time_ns);
-        explain(&t->replay, "mangled", right->path, wrong, at.time_ns);
+        explain(&t->replay, "mangled", seen->path, wrong, at.time_ns);
         return false;
     }
     if (at.mark && is_harmless(t, m) &&
@@ -169,6 +174,42 @@ static bool check_volume(struct trial *t, const struct mangle *m, size_t v, stru
         complain(t, m, v, at.time_ns,
                  "nothing was lost, yet in doubt are bytes:", rangeset_total(&seen->gaps));
         return false;
+    }
+    return true;
+}
+
+/* True: something is in doubt at the end. */
+static bool check_path(struct trial *t, const struct mangle *m, size_t v, uint64_t path) {
+    model_reset(&t->right[v], t->truth.volumes[v].base, &t->reference);
+    if (m->kind == MANGLE_BEHEAD) /* a baseline of when the watching began */
+        model_advance(&t->right[v], &t->reference, t->mangled.list[0].time_ns);
+    t->seen[v].path = path;
+    model_reset(&t->seen[v], t->right[v].image, &t->replay);
+    for (size_t i = 0; i < t->moment_count; i++) {
+        if (!check_volume(t, m, v, t->moments[i]))
+            break;
+    }
+    return t->seen[v].gaps.count > 0;
+}
+
+/* A session whose login was lost: its unit is the volume of that LUN, and must be right by itself.
+ */
+static bool check_provisional(struct trial *t, const struct mangle *m,
+                              const struct path_record *path) {
+    for (size_t v = 0; v < t->truth.volume_count; v++) {
+        if (t->truth.volumes[v].lun != path->lun)
+            continue;
+        t->provisional++;
+        return check_path(t, m, v, path->path);
+    }
+    return false;
+}
+
+static bool is_first(const struct replay *r, size_t at) {
+    for (size_t i = 0; i < at; i++) {
+        if (r->records[i].record.type == RECORD_PATH &&
+            r->records[i].record.path.path == r->records[at].record.path.path)
+            return false;
     }
     return true;
 }
@@ -183,16 +224,13 @@ static void run(struct trial *t, const struct mangle *m) {
     if (t->replay.late > 0)
         complain(t, m, 0, t->replay.promised_ns, "records behind a promise:", t->replay.late);
     bool doubt = false;
-    for (size_t v = 0; v < t->truth.volume_count; v++) {
-        model_reset(&t->right[v], t->truth.volumes[v].base, &t->reference);
-        if (m->kind == MANGLE_BEHEAD) /* a baseline of when the watching began */
-            model_advance(&t->right[v], &t->reference, t->mangled.list[0].time_ns);
-        model_reset(&t->seen[v], t->right[v].image, &t->replay);
-        for (size_t i = 0; i < t->moment_count; i++) {
-            if (!check_volume(t, m, v, t->moments[i]))
-                break;
-        }
-        doubt = doubt || t->seen[v].gaps.count > 0;
+    for (size_t v = 0; v < t->truth.volume_count; v++)
+        doubt = check_path(t, m, v, t->truth.volumes[v].path) || doubt;
+    for (size_t i = 0; i < t->replay.count; i++) {
+        const struct path_record *path = &t->replay.records[i].record.path;
+        if (t->replay.records[i].record.type == RECORD_PATH &&
+            (path->flags & PATH_PROVISIONAL) != 0 && is_first(&t->replay, i))
+            doubt = check_provisional(t, m, path) || doubt;
     }
     t->doubtful += doubt;
 }
@@ -301,8 +339,9 @@ int main(int argc, char **argv) {
         exhaustive(&t);
     else if (t.runs == 0)
         sample(&t, argc > 4 ? strtoull(argv[4], NULL, 10) : 10);
-    printf("%s: %" PRIu64 " runs, %" PRIu64 " with doubts at the end, %" PRIu64 " failures\n",
-           argv[2], t.runs, t.doubtful, t.failures);
+    printf("%s: %" PRIu64 " runs, %" PRIu64 " with doubts at the end, %" PRIu64
+           " volumes followed without a login, %" PRIu64 " failures\n",
+           argv[2], t.runs, t.doubtful, t.provisional, t.failures);
     bool good = t.failures == 0 && t.runs > 0;
     release(&t);
     return good ? 0 : 1;

@@ -20,6 +20,7 @@ struct truth_mark {
 struct truth_volume {
     char name[32];
     uint64_t path;
+    uint64_t lun; /* as on the wire */
     uint64_t size;
     uint8_t *base; /* owned */
     struct truth_mark marks[TRUTH_MARKS];

@@ -25,7 +25,8 @@ void iscsi_world_end(struct iscsi_world *w) {
 struct iscsi_link link_open(struct iscsi_world *w, uint16_t server_port, bool from_start) {
     struct tcp_endpoints endpoints = {
         .family = 4, .client_port = 40000, .server_port = server_port};
-    struct iscsi_link l = {.world = w, .isid = 0x4001, .id = 1, .command_number = 1};
+    struct iscsi_link l = {.world = w, .isid = 0x4001, .id = 1, .status_number = 1000};
+    l.command_number = &w->command_numbers[l.isid & 15];
     l.connection = w->consumer.open(w->consumer.context, &endpoints, from_start, w->now_ns);
     return l;
 }
@@ -84,11 +85,44 @@ size_t made_pdu_bytes(const struct iscsi_link *l, const struct made_pdu *pdu, ui
     return used;
 }
 
-void link_send(struct iscsi_link *l, int direction, const struct made_pdu *pdu) {
+static void put_numbers(struct iscsi_link *l, int direction, uint8_t *head) {
+    struct pdu_numbers n = pdu_numbers(head);
+    if (direction == TO_TARGET) {
+        if (n.has_number)
+            put_be(head + 24, *l->command_number, 4);
+        if (n.has_expected)
+            put_be(head + 28, l->status_number, 4);
+        *l->command_number += n.counts;
+    } else if (n.has_expected) {
+        if (n.has_number)
+            put_be(head + 24, l->status_number, 4);
+        put_be(head + 28, *l->command_number, 4);
+        put_be(head + 32, *l->command_number + 31, 4);
+        l->status_number += n.counts;
+    }
+}
+
+static void send(struct iscsi_link *l, int direction, const struct made_pdu *pdu, bool seen) {
     uint8_t *bytes = malloc(sizeof *pdu);
-    size_t count = made_pdu_bytes(l, pdu, bytes);
-    link_bytes(l, direction, bytes, count);
+    struct made_pdu *numbered = malloc(sizeof *pdu);
+    *numbered = *pdu;
+    l->command_number = &l->world->command_numbers[l->isid & 15];
+    put_numbers(l, direction, numbered->head);
+    size_t count = made_pdu_bytes(l, numbered, bytes);
+    if (seen)
+        link_bytes(l, direction, bytes, count);
+    else
+        link_hole(l, direction, count);
+    free(numbered);
     free(bytes);
+}
+
+void link_send(struct iscsi_link *l, int direction, const struct made_pdu *pdu) {
+    send(l, direction, pdu, true);
+}
+
+void link_send_unseen(struct iscsi_link *l, int direction, const struct made_pdu *pdu) {
+    send(l, direction, pdu, false);
 }
 
 static void send_and_free(struct iscsi_link *l, int direction, struct made_pdu *pdu) {
@@ -139,7 +173,6 @@ void link_capacity(struct iscsi_link *l, uint32_t tag) {
     pdu->head[1] = 0xc1;
     put_be(pdu->head + 8, lun_one, 8);
     put_be(pdu->head + 20, 32, 4);
-    put_be(pdu->head + 24, l->command_number++, 4);
     pdu->head[32] = 0x9e;
     pdu->head[33] = 0x10;
     send_and_free(l, TO_TARGET, pdu);
@@ -162,10 +195,10 @@ struct iscsi_link link_session(struct iscsi_world *w) {
 struct made_pdu *make_write(struct iscsi_link *l, uint32_t tag, uint32_t lba, uint16_t blocks,
                             size_t immediate, uint8_t fill) {
     struct made_pdu *pdu = make_pdu(0x01, tag);
+    (void)l;
     pdu->head[1] = 0xa1;
     put_be(pdu->head + 8, lun_one, 8);
     put_be(pdu->head + 20, blocks * 512u, 4);
-    put_be(pdu->head + 24, l->command_number++, 4);
     pdu->head[32] = 0x2a;
     put_be(pdu->head + 34, lba, 4);
     put_be(pdu->head + 39, blocks, 2);

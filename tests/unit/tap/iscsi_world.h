@@ -17,7 +17,8 @@ struct iscsi_world {
     struct iscsi *iscsi;
     struct tcp_consumer consumer;
     uint64_t now_ns;
-    size_t cut; /* deliver in pieces of so many bytes; 0: each PDU whole */
+    size_t cut;                   /* deliver in pieces of so many bytes; 0: each PDU whole */
+    uint32_t command_numbers[16]; /* the next CmdSN of each session, by the low bits of its ISID */
 };
 
 /* One connection as its two ends see it. */
@@ -29,7 +30,8 @@ struct iscsi_link {
     uint64_t isid;
     uint16_t tsih;
     uint16_t id;
-    uint32_t command_number;
+    uint32_t *command_number; /* the next CmdSN of its session */
+    uint32_t status_number;   /* the next StatSN */
 };
 
 void iscsi_world_make(struct iscsi_world *w);
@@ -52,7 +54,10 @@ struct made_pdu {
 };
 /* Header (with lengths and digests as they have to be), data and padding as bytes. */
 size_t made_pdu_bytes(const struct iscsi_link *l, const struct made_pdu *pdu, uint8_t *to);
+/* With the sequence numbers that are due. */
 void link_send(struct iscsi_link *l, int direction, const struct made_pdu *pdu);
+/* It passes where nobody hears it: the numbers go on. */
+void link_send_unseen(struct iscsi_link *l, int direction, const struct made_pdu *pdu);
 
 /* "Key=value|Key=value" becomes text with NULs. */
 struct made_pdu *make_login(struct iscsi_link *l, bool request, bool last, const char *text);

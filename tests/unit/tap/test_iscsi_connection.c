@@ -170,12 +170,14 @@ Test(iscsi_connection, data_for_tasks_that_are_not_there) {
     iscsi_world_make(&w);
     struct iscsi_link l = link_session(&w);
     link_data_out(&l, 77, 0, 512, 1);
-    link_response(&l, 77, GOOD);
     cr_assert_eq(iscsi_counters(w.iscsi)->unknown_task, 1);
+    cr_assert_eq(GAPS(w), 0, "it is in flight");
+    link_response(&l, 77, GOOD);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
     link_write(&l, 5, 100, 1, 512, 1);
     link_response(&l, 5, GOOD);
     cr_assert_eq(UPDATES(w), 1);
-    cr_assert_eq(GAPS(w), 0);
+    cr_assert_eq(GAPS(w), 1);
     iscsi_world_end(&w);
 }
 
@@ -218,7 +220,7 @@ Test(iscsi_connection, a_tag_that_comes_again) {
     iscsi_world_make(&w);
     struct iscsi_link l = link_session(&w);
     link_write(&l, 5, 100, 8, 4096, 1);
-    l.command_number--; /* the same command again: RFC 7143 7.2.1 */
+    (*l.command_number)--; /* the same command again: RFC 7143 7.2.1 */
     link_write(&l, 5, 100, 8, 4096, 1);
     cr_assert_eq(GAPS(w), 0);
     link_write(&l, 5, 200, 8, 4096, 2); /* another: the status of the first was not seen */
@@ -351,13 +353,14 @@ Test(iscsi_connection, broken_header_digest_loses_the_place) {
     link_write(&l, 5, 100, 1, 512, 1);
     link_send(&l, TO_INITIATOR, response);
     free(response);
-    expect_gap(w.recorder, 0, 100, 1, GAP_BAD_DIGEST);
-    expect_whole_gap(w.recorder, 1, GAP_BAD_DIGEST);
     cr_assert_eq(iscsi_counters(w.iscsi)->header_digest_errors, 1);
     cr_assert_eq(iscsi_counters(w.iscsi)->lost_synchronisation, 1);
-    link_write(&l, 6, 100, 1, 512, 1);
+    cr_assert_eq(GAPS(w), 0, "what was lost shows when the place is found");
+    link_write(&l, 6, 200, 1, 512, 1);
     link_response(&l, 6, GOOD);
-    cr_assert_eq(UPDATES(w), 0, "nothing on it is believed any more");
+    expect_gap(w.recorder, 0, 100, 1, GAP_STREAM_HOLE);
+    cr_assert_eq(UPDATES(w), 1);
+    cr_assert_eq(GAPS(w), 2, "the second was open as well, and its status then came");
     iscsi_world_end(&w);
 }
 
@@ -395,47 +398,6 @@ Test(iscsi_connection, hole_within_data_of_a_failing_command) {
     link_response(&l, 5, CHECK_CONDITION);
     expect_gap(w.recorder, 0, 100, 8, GAP_FAILED_WRITE);
     free(command);
-    iscsi_world_end(&w);
-}
-
-Test(iscsi_connection, hole_that_hides_a_header) {
-    for (int direction = 0; direction < 2; direction++) {
-        struct iscsi_world w;
-        iscsi_world_make(&w);
-        struct iscsi_link l = link_session(&w);
-        link_write(&l, 5, 100, 1, 512, 1);
-        link_hole(&l, direction, 100);
-        expect_gap(w.recorder, 0, 100, 1, GAP_STREAM_HOLE);
-        expect_whole_gap(w.recorder, 1, GAP_STREAM_HOLE);
-        cr_assert_eq(iscsi_counters(w.iscsi)->lost_synchronisation, 1);
-        link_write(&l, 6, 100, 1, 512, 1);
-        cr_assert_eq(GAPS(w), 2, "nothing healed it");
-        w.now_ns += 2000000000;
-        link_write(&l, 7, 100, 1, 512, 1);
-        cr_assert_eq(GAPS(w), 3, "another monitor may have");
-        cr_assert_not_null(l.connection);
-        link_close(&l, TCP_END_FIN);
-        iscsi_world_end(&w);
-    }
-}
-
-/* What one session heals, another that cannot be read may break again. */
-Test(iscsi_connection, blind_connection_keeps_the_gap_open) {
-    struct iscsi_world w;
-    iscsi_world_make(&w);
-    struct iscsi_link blind = link_session(&w);
-    struct iscsi_link clear = link_open(&w, 3260, true);
-    clear.isid = 0x4002;
-    link_login(&clear, "InitiatorName=iqn.b|TargetName=iqn.target", "TargetPortalGroupTag=1");
-    link_hole(&blind, TO_TARGET, 100);
-    size_t gaps = GAPS(w);
-    link_write(&clear, 5, 100, 1, 512, 1);
-    link_response(&clear, 5, GOOD);
-    cr_assert_eq(UPDATES(w), 1);
-    link_bytes(&blind, TO_TARGET, "x", 1);
-    cr_assert_eq(GAPS(w), gaps + 1);
-    link_bytes(&blind, TO_TARGET, "x", 1);
-    cr_assert_eq(GAPS(w), gaps + 1);
     iscsi_world_end(&w);
 }
 

@@ -1,0 +1,386 @@
+/* Connections joined in the middle, and behind holes: where PDUs begin, and what was missed. */
+#include "iscsi_world.h"
+
+#include "common/clock.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GOOD = 0, CHECK_CONDITION = 2 };
+
+/* A session that goes on, of which nothing was seen before. */
+static struct iscsi_link late_session(struct iscsi_world *w, bool header_digest, bool data_digest) {
+    struct iscsi_link l = link_open(w, 3260, false);
+    l.isid = 0x5005;
+    l.header_digest = header_digest;
+    l.data_digest = data_digest;
+    return l;
+}
+
+static void nop(struct iscsi_link *l, uint32_t tag) {
+    struct made_pdu *pdu = make_pdu(0x40, tag);
+    link_send(l, TO_TARGET, pdu);
+    free(pdu);
+    pdu = make_pdu(0x20, tag);
+    link_send(l, TO_INITIATOR, pdu);
+    free(pdu);
+}
+
+static void chat(struct iscsi_link *l) {
+    for (uint32_t tag = 0x900; tag < 0x904; tag++)
+        nop(l, tag);
+}
+
+static void let_time_pass(struct iscsi_world *w, uint64_t more_ns) {
+    w->now_ns += more_ns;
+    iscsi_tick(w->iscsi, w->now_ns);
+}
+
+Test(iscsi_search, late_session_with_any_digests) {
+    for (int digests = 0; digests < 4; digests++) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        struct iscsi_link l = late_session(&w, digests & 1, digests & 2);
+        for (uint32_t i = 0; i < 6; i++) {
+            link_write(&l, 5 + i, 100 * i, 3, 1536, (uint8_t)i);
+            link_response(&l, 5 + i, GOOD);
+        }
+        chat(&l);
+        cr_assert_eq(UPDATES(w), 6, "digests %d: %zu", digests, UPDATES(w));
+        cr_assert_eq(GAPS(w), 0);
+        const struct recorded *e = recorded_update(w.recorder, 5);
+        cr_assert(e->lba == 500 && e->data[1535] == 5);
+        const struct recorded *path = recorded_at(w.recorder, RECORDED_PATH, 0);
+        cr_assert(path->known.provisional);
+        cr_assert_str_eq(path->known.target, "portal-0.0.0.0:3260,0.0.0.0:40000");
+        cr_assert_eq(iscsi_oldest_pending(w.iscsi), UINT64_MAX);
+        iscsi_world_end(&w);
+    }
+}
+
+/* Whether data has a digest is not known before there is some. */
+Test(iscsi_search, digest_of_data_that_comes_late) {
+    for (int digests = 0; digests < 4; digests++) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        struct iscsi_link l = late_session(&w, digests & 1, digests & 2);
+        chat(&l);
+        chat(&l);
+        link_write(&l, 5, 100, 3, 1536, 7);
+        link_response(&l, 5, GOOD);
+        chat(&l);
+        let_time_pass(&w, 4 * NS_PER_SECOND);
+        cr_assert_eq(UPDATES(w), 1, "digests %d", digests);
+        cr_assert_eq(GAPS(w), 0, "digests %d", digests);
+        link_write(&l, 6, 100, 3, 1536, 8);
+        link_response(&l, 6, GOOD);
+        cr_assert_eq(UPDATES(w), 2, "digests %d", digests);
+        cr_assert_eq(GAPS(w), 0);
+        iscsi_world_end(&w);
+    }
+}
+
+/* Any number of bytes of the first PDU may be missing. */
+Test(iscsi_search, joined_within_a_pdu) {
+    struct made_pdu *command = NULL;
+    static uint8_t bytes[8192];
+    for (size_t cut = 1; cut < 1000; cut += 13) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        struct iscsi_link l = late_session(&w, false, false);
+        command = make_write(&l, 5, 100, 3, 1536, 7);
+        size_t count = made_pdu_bytes(&l, command, bytes);
+        link_bytes(&l, TO_TARGET, bytes + cut, count - cut);
+        free(command);
+        for (uint32_t i = 6; i < 12; i++) {
+            link_write(&l, i, 100 * i, 1, 512, (uint8_t)i);
+            link_response(&l, i, GOOD);
+        }
+        chat(&l);
+        cr_assert_eq(UPDATES(w), 6, "cut %zu", cut);
+        cr_assert_eq(GAPS(w), 0);
+        link_response(&l, 5, GOOD); /* that of the command that was cut */
+        expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+        iscsi_world_end(&w);
+    }
+}
+
+/* What was refused changed nothing, whatever it was; what brought data is a READ. */
+Test(iscsi_search, commands_from_before_that_cannot_have_written) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = late_session(&w, false, false);
+    struct made_pdu *data = make_pdu(0x25, 70);
+    data->head[1] = 0;
+    data->data_bytes = 512;
+    link_write(&l, 5, 100, 1, 512, 1);
+    chat(&l);
+    link_response(&l, 5, GOOD);
+    link_send(&l, TO_INITIATOR, data);
+    link_response(&l, 70, GOOD);
+    link_response(&l, 71, 0x08);
+    chat(&l);
+    cr_assert_eq(UPDATES(w), 1);
+    cr_assert_eq(GAPS(w), 0);
+    link_response(&l, 72, GOOD);
+    cr_assert_eq(GAPS(w), 1);
+    free(data);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, hole_that_hides_a_header_but_no_command) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    struct made_pdu *data = make_data_out(5, 512, 512, 2);
+    link_write(&l, 5, 100, 4, 512, 1);
+    link_send_unseen(&l, TO_TARGET, data);
+    free(data);
+    data = make_data_out(5, 1024, 1024, 3);
+    link_send(&l, TO_TARGET, data);
+    free(data);
+    chat(&l);
+    link_response(&l, 5, GOOD);
+    chat(&l);
+    cr_assert_eq(UPDATES(w), 2, "what is there of it");
+    expect_gap(w.recorder, 0, 101, 1, GAP_STREAM_HOLE);
+    cr_assert_eq(GAPS(w), 1);
+    cr_assert_eq(iscsi_counters(w.iscsi)->lost_synchronisation, 1);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, hole_that_hides_a_command) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    struct made_pdu *hidden = make_write(&l, 5, 100, 1, 512, 1);
+    link_send_unseen(&l, TO_TARGET, hidden);
+    free(hidden);
+    chat(&l);
+    link_write(&l, 6, 200, 1, 512, 1);
+    link_response(&l, 6, GOOD);
+    cr_assert_eq(UPDATES(w), 1);
+    cr_assert_eq(GAPS(w), 0, "it is in flight");
+    link_response(&l, 5, GOOD);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    link_write(&l, 7, 200, 1, 512, 1);
+    link_response(&l, 7, GOOD);
+    cr_assert_eq(GAPS(w), 1);
+    link_close(&l, TCP_END_FIN);
+    cr_assert_eq(GAPS(w), 1, "none is in flight");
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, session_that_ends_with_a_hidden_command_in_flight) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    struct made_pdu *hidden = make_write(&l, 5, 100, 1, 512, 1);
+    link_send_unseen(&l, TO_TARGET, hidden);
+    free(hidden);
+    chat(&l);
+    link_close(&l, TCP_END_RESET);
+    expect_whole_gap(w.recorder, 0, GAP_NEXUS_LOST);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, hole_that_hides_a_status) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    struct made_pdu *hidden = make_response(5, GOOD);
+    link_write(&l, 4, 50, 1, 512, 1);
+    link_write(&l, 5, 100, 1, 512, 1);
+    link_send_unseen(&l, TO_INITIATOR, hidden);
+    chat(&l);
+    cr_assert_eq(GAPS(w), 2, "one of them ended, and nobody knows which");
+    expect_gap(w.recorder, 0, 50, 1, GAP_STREAM_HOLE);
+    expect_gap(w.recorder, 1, 100, 1, GAP_STREAM_HOLE);
+    link_response(&l, 4, GOOD);
+    cr_assert_eq(UPDATES(w), 1, "which ends that gap");
+    link_write(&l, 5, 100, 1, 512, 2);
+    link_response(&l, 5, GOOD);
+    cr_assert_eq(UPDATES(w), 2);
+    cr_assert_eq(GAPS(w), 2, "the tag came again: it is the other one that ended");
+    free(hidden);
+    iscsi_world_end(&w);
+}
+
+/* Data-In takes no status number, and R2T none at all. */
+Test(iscsi_search, hole_that_hides_no_status) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    struct made_pdu *hidden = make_pdu(0x31, 5);
+    link_write(&l, 5, 100, 1, 512, 1);
+    link_send_unseen(&l, TO_INITIATOR, hidden);
+    chat(&l);
+    link_response(&l, 5, GOOD);
+    chat(&l);
+    cr_assert_eq(UPDATES(w), 1);
+    cr_assert_eq(GAPS(w), 0);
+    free(hidden);
+    iscsi_world_end(&w);
+}
+
+/* Promises wait while it is not decided what was lost, but not for ever. */
+Test(iscsi_search, nothing_comes_behind_the_hole) {
+    for (int direction = 0; direction < 2; direction++) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        w.now_ns = 100 * NS_PER_SECOND;
+        struct iscsi_link l = link_session(&w);
+        link_write(&l, 5, 100, 1, 512, 1);
+        iscsi_tick(w.iscsi, w.now_ns);
+        link_hole(&l, direction, 148);
+        cr_assert(iscsi_oldest_pending(w.iscsi) <= w.now_ns);
+        let_time_pass(&w, 4 * NS_PER_SECOND);
+        cr_assert_eq(GAPS(w), direction == TO_INITIATOR ? 1 : 0);
+        cr_assert(iscsi_oldest_pending(w.iscsi) > 100 * NS_PER_SECOND + NS_PER_SECOND);
+        chat(&l);
+        cr_assert_eq(iscsi_oldest_pending(w.iscsi), UINT64_MAX);
+        iscsi_world_end(&w);
+    }
+}
+
+/* Nothing on it can be read: every volume of the target is in doubt for as long as it goes on. */
+Test(iscsi_search, nothing_is_found) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    link_write(&l, 5, 100, 1, 512, 1);
+    iscsi_tick(w.iscsi, w.now_ns);
+    link_hole(&l, TO_TARGET, 100);
+    link_bytes(&l, TO_TARGET, "nothing that is like a PDU..", 28);
+    let_time_pass(&w, 4 * NS_PER_SECOND);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    cr_assert_eq(iscsi_oldest_pending(w.iscsi), UINT64_MAX);
+    size_t gaps = GAPS(w);
+    w.now_ns += 2 * NS_PER_SECOND;
+    link_bytes(&l, TO_TARGET, "xxxx", 4);
+    cr_assert_eq(GAPS(w), gaps + 1, "another monitor may have healed it");
+    chat(&l);
+    chat(&l);
+    w.now_ns += 2 * NS_PER_SECOND;
+    link_write(&l, 6, 100, 1, 512, 1);
+    link_response(&l, 6, GOOD);
+    cr_assert_eq(UPDATES(w), 1, "found after all");
+    iscsi_world_end(&w);
+}
+
+/* A session that shows up late was unseen before: what it wrote then, nobody knows. */
+Test(iscsi_search, late_session_beside_known_volumes) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link known = link_session(&w);
+    w.now_ns += 3600 * NS_PER_SECOND;
+    struct iscsi_link late = late_session(&w, false, false);
+    link_write(&late, 5, 100, 8, 4096, 1);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    link_response(&late, 5, GOOD);
+    chat(&late);
+    link_write(&known, 5, 100, 8, 4096, 1);
+    link_response(&known, 5, GOOD);
+    cr_assert_eq(UPDATES(w), 2);
+    size_t gaps = GAPS(w);
+    link_write(&late, 6, 300, 8, 4096, 1);
+    link_response(&late, 6, GOOD);
+    cr_assert_eq(GAPS(w), gaps + 1, "it may have written to the known one");
+    expect_gap(w.recorder, gaps, 300, 8, GAP_STREAM_HOLE);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, late_session_gets_a_name) {
+    struct iscsi_world w;
+    struct identity_unit unit = {.lun = UINT64_C(1) << 48,
+                                 .designator = "naa.6001",
+                                 .size_bytes = 4096 * 512,
+                                 .block_bytes = 512,
+                                 .is_disk = true};
+    struct identity_target targets[] = {{.name = "iqn.other"},
+                                        {.name = "iqn.target", .units = &unit, .unit_count = 1}};
+    struct identity identity = {.targets = targets, .target_count = 2};
+    iscsi_world_make(&w);
+    struct iscsi_link late = late_session(&w, false, false);
+    cr_assert_not(iscsi_wants_identity(w.iscsi, &identity.portal));
+    link_write(&late, 5, 100, 8, 4096, 1);
+    link_response(&late, 5, GOOD);
+    chat(&late);
+    cr_assert(iscsi_wants_identity(w.iscsi, &identity.portal));
+    cr_assert(identity.portal.port == 3260 && identity.portal.family == 4);
+    cr_assert_not(iscsi_wants_identity(w.iscsi, &identity.portal), "once is enough");
+    iscsi_identify(w.iscsi, &identity, w.now_ns);
+    size_t paths = recorded_count(w.recorder, RECORDED_PATH);
+    const struct recorded *named = recorded_at(w.recorder, RECORDED_PATH, paths - 2);
+    const struct recorded *old = recorded_at(w.recorder, RECORDED_PATH, paths - 1);
+    cr_assert_str_eq(named->known.target, "iqn.target");
+    cr_assert_eq(old->known.same_as, named->known.id);
+    cr_assert_str_eq(old->known.designator, "naa.6001");
+    link_write(&late, 6, 100, 8, 4096, 1);
+    link_response(&late, 6, GOOD);
+    cr_assert_eq(recorded_update(w.recorder, 1)->path, named->known.id);
+    cr_assert_eq(GAPS(w), 0);
+    iscsi_world_end(&w);
+}
+
+/* Two targets that it can be: no guess. */
+Test(iscsi_search, name_that_is_not_certain) {
+    struct identity_unit unit = {.lun = UINT64_C(1) << 48, .block_bytes = 512, .is_disk = true};
+    struct identity_target targets[] = {{.name = "iqn.a", .units = &unit, .unit_count = 1},
+                                        {.name = "iqn.b", .units = &unit, .unit_count = 1}};
+    struct identity identity = {.targets = targets, .target_count = 2};
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link late = late_session(&w, false, false);
+    link_write(&late, 5, 100, 8, 4096, 1);
+    chat(&late);
+    cr_assert(iscsi_wants_identity(w.iscsi, &identity.portal));
+    iscsi_identify(w.iscsi, &identity, w.now_ns);
+    link_response(&late, 5, GOOD);
+    cr_assert(recorded_at(w.recorder, RECORDED_PATH, 0)->known.provisional);
+    iscsi_world_end(&w);
+}
+
+/* One connection of several is seen. */
+Test(iscsi_search, commands_on_a_connection_that_is_not_seen) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    (*l.command_number)++; /* somewhere else */
+    link_write(&l, 5, 100, 1, 512, 1);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    link_response(&l, 5, GOOD);
+    (*l.command_number)++;
+    nop(&l, 9); /* its answer tells that the target expects more */
+    cr_assert_eq(GAPS(w), 2);
+    iscsi_world_end(&w);
+}
+
+/* A status that is sent again on request is not that of an unseen command. */
+Test(iscsi_search, status_that_comes_again) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    link_write(&l, 5, 100, 1, 512, 1);
+    link_response(&l, 5, GOOD);
+    l.status_number--;
+    link_response(&l, 5, GOOD);
+    cr_assert_eq(UPDATES(w), 1);
+    cr_assert_eq(GAPS(w), 0);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, held_bytes_have_a_limit) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    static uint8_t noise[65536];
+    link_write(&l, 5, 100, 1, 512, 1);
+    link_hole(&l, TO_TARGET, 100);
+    for (size_t bytes = 0; bytes < (20U << 20); bytes += sizeof noise)
+        link_bytes(&l, TO_TARGET, noise, sizeof noise);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    cr_assert_eq(iscsi_oldest_pending(w.iscsi), UINT64_MAX);
+    iscsi_world_end(&w);
+}
