@@ -5,6 +5,7 @@
 #include "common/stop.h"
 #include "proto/stamp.h"
 #include "tap/capture/capture.h"
+#include "tap/clock_error.h"
 #include "tap/pipeline.h"
 #include "tap/publish/decode.h"
 #include "tap/publish/link.h"
@@ -135,13 +136,21 @@ static void look_for_drops(struct monitor *m, const struct capture_stats *stats)
                                        .text = text});
 }
 
+/* Who wrote a file, and how good that clock was, is known to the administrator alone. */
+static uint64_t clock_error(const struct monitor *m) {
+    if (m->settings->clock_error_ns > 0)
+        return m->settings->clock_error_ns;
+    return m->live ? clock_error_now() : 0;
+}
+
 static struct publisher_vitals read_vitals(struct monitor *m) {
     struct capture_stats stats = capture_stats(m->capture);
     look_for_drops(m, &stats);
     return (struct publisher_vitals){.packets = stats.packets,
                                      .bytes = stats.bytes,
                                      .dropped = stats.dropped,
-                                     .malformed = pipeline_malformed(m->pipeline)};
+                                     .malformed = pipeline_malformed(m->pipeline),
+                                     .clock_error_ns = clock_error(m)};
 }
 
 /* While the link is behind, heartbeats would take the room of updates: the lag that shows is real.
@@ -162,7 +171,7 @@ static void heartbeat(struct monitor *m, uint64_t seen_ns) {
 
 /* The stream says first from when on it watched, before it says what it saw. */
 static void open_stream(struct monitor *m, uint64_t first_ns) {
-    struct publisher_vitals none = {0};
+    struct publisher_vitals none = {.clock_error_ns = clock_error(m)};
     if (m->publisher != NULL)
         publisher_heartbeat(m->publisher, first_ns - 1, &none);
 }

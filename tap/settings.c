@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 enum { DEFAULT_LANES = 2, MAX_LANES = 16, DEFAULT_CONNECT_TIMEOUT_S = 10 };
+#define MAX_CLOCK_ERROR_NS (86400 * UINT64_C(1000000000))
 #define DEFAULT_RING_BYTES (UINT64_C(32) << 20)
 
 static int keep(struct settings *s, const char *value, const char **to, struct error *err) {
@@ -82,6 +83,11 @@ static int set_connect_timeout(void *into, const char *value, struct error *err)
     return options_number("connect-timeout", value, 1, 86400, &s->connect_timeout_s, err);
 }
 
+static int set_clock_error(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_duration("clock-error", value, 1, MAX_CLOCK_ERROR_NS, &s->clock_error_ns, err);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -107,6 +113,9 @@ static const struct option_row rows[] = {
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
     {0, "connect-timeout", "SECONDS", "with -r: give up when no server answers (default 10)",
      set_connect_timeout},
+    {0, "clock-error", "DURATION",
+     "bound of the error of the packets' times, as 2ms (default: live, what the kernel says)",
+     set_clock_error},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };
