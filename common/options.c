@@ -240,3 +240,35 @@ int options_bytes(const char *name, const char *value, uint64_t min, uint64_t ma
     *to = number;
     return 0;
 }
+
+static uint64_t unit_ns(const char *unit) {
+    static const struct {
+        const char *name;
+        uint64_t ns;
+    } units[] = {{"ns", 1},
+                 {"us", 1000},
+                 {"ms", 1000 * 1000},
+                 {"s", 1000 * 1000 * 1000},
+                 {"m", UINT64_C(60) * 1000 * 1000 * 1000},
+                 {"h", UINT64_C(3600) * 1000 * 1000 * 1000}};
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp(unit, units[i].name) == 0)
+            return units[i].ns;
+    }
+    return 0;
+}
+
+int options_duration(const char *name, const char *value, uint64_t min_ns, uint64_t max_ns,
+                     uint64_t *to_ns, struct error *err) {
+    const char *rest = "";
+    uint64_t number = 0;
+    uint64_t unit = parse_number(value, &rest, &number) == 0 ? unit_ns(rest) : 0;
+    if (unit == 0)
+        return error_set(err, ERR_USAGE, "--%s: '%s' is not a length of time such as 250us or 2ms",
+                         name, value);
+    if (number > UINT64_MAX / unit || number * unit < min_ns || number * unit > max_ns)
+        return error_set(err, ERR_USAGE, "--%s: '%s' is not between %lluns and %lluns", name, value,
+                         (unsigned long long)min_ns, (unsigned long long)max_ns);
+    *to_ns = number * unit;
+    return 0;
+}

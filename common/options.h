@@ -55,4 +55,8 @@ int options_number(const char *name, const char *value, uint64_t min, uint64_t m
 int options_bytes(const char *name, const char *value, uint64_t min, uint64_t max, uint64_t *to,
                   struct error *err);
 
+/* A length of time, in ns, with its unit: ns, us, ms, s, m or h. */
+int options_duration(const char *name, const char *value, uint64_t min_ns, uint64_t max_ns,
+                     uint64_t *to_ns, struct error *err);
+
 #endif

@@ -24,7 +24,8 @@ struct identity_unit {
     char serial[256];
     uint64_t size_bytes;
     uint32_t block_bytes;
-    uint16_t flags; /* enum path_flags */
+    uint16_t flags;   /* enum path_flags */
+    bool flags_known; /* READ CAPACITY(16) was answered */
     bool is_disk;
     bool ignores_same; /* see struct standard_inquiry in tap/scsi/device.h */
 };
@@ -34,6 +35,11 @@ struct identity_target {
     char name[224];
     struct identity_unit *units;
     size_t unit_count;
+    /*
+     * `units` are all that it shows us. False: some or all could not be read, so it may have any
+     * others. Even then, storage may show each initiator other units under the same LUNs.
+     */
+    bool whole;
 };
 
 struct identity {

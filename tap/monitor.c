@@ -5,6 +5,9 @@
 #include "common/stop.h"
 #include "proto/stamp.h"
 #include "tap/capture/capture.h"
+#include "tap/clock_error.h"
+#include "tap/identify/identify.h"
+#include "tap/identify/survey.h"
 #include "tap/pipeline.h"
 #include "tap/publish/decode.h"
 #include "tap/publish/link.h"
@@ -20,6 +23,8 @@ enum { BATCHES = 48, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 #define IDLE_WAIT_NS     (20 * NS_PER_MS)
 #define DRAIN_SLICE_NS   (500 * NS_PER_MS)
 #define STOP_PATIENCE_NS (10 * NS_PER_SECOND)
+/* Longer than a portal has for a step: one that keeps silent has failed by then. */
+#define IDENTIFY_PATIENCE_NS (8 * NS_PER_SECOND)
 
 struct monitor {
     const struct settings *settings;
@@ -29,6 +34,7 @@ struct monitor {
     struct batch_pool *pool;
     struct link *link;
     struct publisher *publisher;
+    struct identify *identify; /* NULL: not allowed */
     bool live;
     uint64_t packets;
     uint64_t newest_ns;    /* greatest packet time */
@@ -38,6 +44,7 @@ struct monitor {
 };
 
 static void monitor_release(struct monitor *m) {
+    identify_destroy(m->identify);
     pipeline_destroy(m->pipeline);
     publisher_destroy(m->publisher);
     link_destroy(m->link);
@@ -111,6 +118,12 @@ static int open_sink(struct monitor *m, struct error *err) {
     return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
+static int open_identify(struct monitor *m, struct error *err) {
+    const struct settings *s = m->settings;
+    struct identify_options options = {.initiator = s->identify_as, .chap_file = s->identify_chap};
+    return s->identify ? identify_create(&options, &m->identify, err) : 0;
+}
+
 static struct sink *sink_of(struct monitor *m) {
     return m->decode != NULL ? decode_sink(m->decode) : publisher_sink(m->publisher);
 }
@@ -135,13 +148,21 @@ static void look_for_drops(struct monitor *m, const struct capture_stats *stats)
                                        .text = text});
 }
 
+/* Who wrote a file, and how good that clock was, is known to the administrator alone. */
+static uint64_t clock_error(const struct monitor *m) {
+    if (m->settings->clock_error_ns > 0)
+        return m->settings->clock_error_ns;
+    return m->live ? clock_error_now() : 0;
+}
+
 static struct publisher_vitals read_vitals(struct monitor *m) {
     struct capture_stats stats = capture_stats(m->capture);
     look_for_drops(m, &stats);
     return (struct publisher_vitals){.packets = stats.packets,
                                      .bytes = stats.bytes,
                                      .dropped = stats.dropped,
-                                     .malformed = pipeline_malformed(m->pipeline)};
+                                     .malformed = pipeline_malformed(m->pipeline),
+                                     .clock_error_ns = clock_error(m)};
 }
 
 /* While the link is behind, heartbeats would take the room of updates: the lag that shows is real.
@@ -150,7 +171,40 @@ static bool link_is_behind(struct monitor *m) {
     return m->link != NULL && batch_pool_is_scarce(m->pool);
 }
 
+/* Passes the questions of the pipeline on, and the answers back. Never waits. */
+static void look_for_identities(struct monitor *m) {
+    struct portal portal;
+    struct identity *identity = NULL;
+    if (m->identify == NULL)
+        return;
+    while (identify_has_room(m->identify) && pipeline_wants_identity(m->pipeline, &portal))
+        identify_ask(m->identify, &portal);
+    while (identify_take(m->identify, &identity)) {
+        pipeline_identify(m->pipeline, identity, m->newest_ns);
+        identity_destroy(identity);
+    }
+}
+
+/* An answer is there before its portal is settled, and may lead to the next question. */
+static bool identities_are_in(struct monitor *m) {
+    bool settled = identify_is_settled(m->identify);
+    look_for_identities(m);
+    return settled && identify_is_settled(m->identify);
+}
+
+/* A file is read faster than a portal answers: what was asked is waited for, for a while. */
+static void await_identities(struct monitor *m) {
+    struct mono begun = clock_mono();
+    look_for_identities(m);
+    if (m->identify == NULL || m->live)
+        return;
+    while (!identities_are_in(m) && !stop_requested() &&
+           clock_since_ns(begun) < IDENTIFY_PATIENCE_NS)
+        nanosleep(&(struct timespec){.tv_nsec = 10 * NS_PER_MS}, NULL);
+}
+
 static void heartbeat(struct monitor *m, uint64_t seen_ns) {
+    look_for_identities(m);
     if (link_is_behind(m))
         return;
     struct publisher_vitals vitals = read_vitals(m);
@@ -162,7 +216,7 @@ static void heartbeat(struct monitor *m, uint64_t seen_ns) {
 
 /* The stream says first from when on it watched, before it says what it saw. */
 static void open_stream(struct monitor *m, uint64_t first_ns) {
-    struct publisher_vitals none = {0};
+    struct publisher_vitals none = {.clock_error_ns = clock_error(m)};
     if (m->publisher != NULL)
         publisher_heartbeat(m->publisher, first_ns - 1, &none);
 }
@@ -238,6 +292,7 @@ static int drain(struct monitor *m, struct error *err) {
 }
 
 static int finish(struct monitor *m, struct error *err) {
+    await_identities(m);
     pipeline_finish(m->pipeline);
     struct publisher_vitals vitals = read_vitals(m);
     char text[1024];
@@ -275,6 +330,8 @@ int monitor_run(const struct settings *settings, struct error *err) {
     int code = open_capture(&m, err);
     if (code == 0)
         code = open_sink(&m, err);
+    if (code == 0)
+        code = open_identify(&m, err);
     if (code < 0)
         return code;
     if (m.live)

@@ -76,6 +76,18 @@ void pipeline_finish(struct pipeline *p) {
     p->tcp = NULL;
 }
 
+bool pipeline_wants_identity(struct pipeline *p, struct portal *portal) {
+    (void)p;
+    *portal = (struct portal){0};
+    return false;
+}
+
+void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns) {
+    (void)p;
+    (void)identity;
+    (void)time_ns;
+}
+
 uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
     uint64_t pending_ns = tcp_oldest_pending(p->tcp);
     uint64_t undecided_ns = iscsi_oldest_pending(p->iscsi);

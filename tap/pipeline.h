@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "tap/decap/decap.h"
+#include "tap/identity.h"
 #include "tap/iscsi/iscsi.h"
 #include "tap/packet.h"
 #include "tap/scsi/tracker.h"
@@ -34,6 +35,14 @@ void pipeline_identity(struct pipeline *p, const struct identity *identity, uint
 /* The capture ended: what is held back is decided now. The pipeline can only be destroyed
  * afterwards. */
 void pipeline_finish(struct pipeline *p);
+
+/*
+ * The next portal whose name is wanted, because a session with it began unseen; each is given once.
+ * False: none.
+ */
+bool pipeline_wants_identity(struct pipeline *p, struct portal *portal);
+/* What a portal said. Borrowed. */
+void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns);
 
 /*
  * What may be promised when packets up to seen_ns were given: no update or gap with an earlier or

@@ -1,12 +1,14 @@
 #include "tap/settings.h"
 
 #include "common/options.h"
+#include "tap/identify/identify.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { DEFAULT_LANES = 2, MAX_LANES = 16, DEFAULT_CONNECT_TIMEOUT_S = 10 };
+#define MAX_CLOCK_ERROR_NS (86400 * UINT64_C(1000000000))
 #define DEFAULT_RING_BYTES (UINT64_C(32) << 20)
 
 static int keep(struct settings *s, const char *value, const char **to, struct error *err) {
@@ -82,6 +84,32 @@ static int set_connect_timeout(void *into, const char *value, struct error *err)
     return options_number("connect-timeout", value, 1, 86400, &s->connect_timeout_s, err);
 }
 
+static int set_clock_error(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_duration("clock-error", value, 1, MAX_CLOCK_ERROR_NS, &s->clock_error_ns, err);
+}
+
+static int set_identify(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    (void)value;
+    (void)err;
+    s->identify = true;
+    return 0;
+}
+
+static int set_identify_as(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    if (!identify_is_initiator_name(value))
+        return error_set(err, ERR_USAGE,
+                         "--identify-as: '%s' is not the name of an iSCSI initiator", value);
+    return keep(s, value, &s->identify_as, err);
+}
+
+static int set_identify_chap(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return keep(s, value, &s->identify_chap, err);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -107,6 +135,15 @@ static const struct option_row rows[] = {
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
     {0, "connect-timeout", "SECONDS", "with -r: give up when no server answers (default 10)",
      set_connect_timeout},
+    {0, "clock-error", "DURATION",
+     "bound of the error of the packets' times, as 2ms (default: live, what the kernel says)",
+     set_clock_error},
+    {0, "identify", NULL,
+     "ask portals for their targets' names and sizes when a session began unseen", set_identify},
+    {0, "identify-as", "IQN", "with --identify: the initiator's name to log in with",
+     set_identify_as},
+    {0, "identify-chap", "FILE",
+     "with --identify: a file (mode 0600) of two lines, user and secret", set_identify_chap},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };
@@ -147,6 +184,8 @@ static int check(const struct settings *s, struct error *err) {
         return error_set(err, ERR_USAGE, "--decode sends nothing: leave out --to");
     if (!s->decode && s->to == NULL)
         return error_set(err, ERR_USAGE, "where to? give --to ENDPOINT (or --decode)");
+    if (!s->identify && (s->identify_as != NULL || s->identify_chap != NULL))
+        return error_set(err, ERR_USAGE, "nobody is asked who they are: say --identify too");
     return 0;
 }
 

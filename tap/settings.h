@@ -25,6 +25,10 @@ struct settings {
     uint64_t lanes;
     uint64_t ring_bytes;
     uint64_t connect_timeout_s;
+    uint64_t clock_error_ns; /* 0: what the kernel says of a live clock */
+    bool identify;           /* ask portals who they are */
+    const char *identify_as; /* InitiatorName; NULL: made from the host's name */
+    const char *identify_chap;
     enum log_level log_level;
     char *owned[SETTINGS_SOURCES * 3]; /* copies of values: a configuration file's do not last */
     unsigned owned_count;

@@ -333,6 +333,7 @@ static void append_frontier(struct publisher *p, uint64_t time_ns, uint32_t flag
                      .bytes = vitals->bytes,
                      .dropped = vitals->dropped,
                      .malformed = vitals->malformed,
+                     .clock_error_ns = vitals->clock_error_ns,
                      .flags = flags},
     };
     append(p, &r);

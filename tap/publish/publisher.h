@@ -28,6 +28,7 @@ struct publisher_vitals {
     uint64_t bytes;
     uint64_t dropped;
     uint64_t malformed;
+    uint64_t clock_error_ns; /* bound of the error of the clock that stamps; 0 unknown */
 };
 
 /*

@@ -132,3 +132,31 @@ Test(options, bytes_take_units) {
     cr_assert_eq(options_bytes("x", "99999999999T", 1, UINT64_MAX, &bytes, NULL), ERR_USAGE);
     cr_assert_eq(options_bytes("x", "", 0, UINT64_MAX, &bytes, NULL), ERR_USAGE);
 }
+
+Test(options, durations_have_their_unit) {
+    static const struct {
+        const char *value;
+        uint64_t ns;
+    } good[] = {{"1ns", 1},          {"250us", 250000},    {"2ms", 2000000},
+                {"3s", 3000000000u}, {"1m", 60000000000u}, {"1h", 3600000000000u}};
+    uint64_t ns = 0;
+    struct error err = {0};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        cr_assert_eq(options_duration("d", good[i].value, 1, UINT64_MAX, &ns, &err), 0, "%s",
+                     err.text);
+        cr_assert_eq(ns, good[i].ns, "%s", good[i].value);
+    }
+}
+
+Test(options, durations_that_are_none_are_refused_and_change_nothing) {
+    static const char *const bad[] = {
+        "", "5", "ms", "5 ms", "5mss", "-5ms", "1.5s", "5d", "0ns", "3s", "18446744073709551615h"};
+    uint64_t ns = 77;
+    struct error err = {0};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        cr_assert_eq(options_duration("d", bad[i], 1, 2000000000, &ns, &err), ERR_USAGE, "%s",
+                     bad[i]);
+        cr_assert(strstr(err.text, "--d"), "%s", err.text);
+    }
+    cr_assert_eq(ns, 77);
+}

@@ -183,6 +183,17 @@ Test(publisher, a_failed_write_is_not_sent) {
     fixture_close(&f);
 }
 
+Test(publisher, a_heartbeat_tells_how_good_the_clock_is) {
+    struct fixture f;
+    fixture_open(&f);
+    publisher_heartbeat(f.publisher, 5, &(struct publisher_vitals){.clock_error_ns = 250000});
+    publisher_end(f.publisher, 9, &(struct publisher_vitals){.clock_error_ns = 251000});
+    cr_assert_eq(f.recorder.count, 2);
+    cr_assert_eq(f.recorder.records[0].frontier.clock_error_ns, 250000);
+    cr_assert_eq(f.recorder.records[1].frontier.clock_error_ns, 251000);
+    fixture_close(&f);
+}
+
 static void lose(struct fixture *f, uint64_t since_ns) {
     f->sink->gap(f->sink, &(struct sink_gap){.path = &f->path,
                                              .time_ns = since_ns,
