@@ -66,7 +66,7 @@ bool pipeline_wants_identity(struct pipeline *p, struct portal *portal) {
     return iscsi_wants_identity(p->iscsi, portal);
 }
 
-void pipeline_identity(struct pipeline *p, const struct identity *identity, uint64_t time_ns) {
+void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns) {
     iscsi_identify(p->iscsi, identity, time_ns);
 }
 
@@ -74,18 +74,6 @@ void pipeline_finish(struct pipeline *p) {
     p->tcp_totals = *tcp_counters(p->tcp);
     tcp_destroy(p->tcp);
     p->tcp = NULL;
-}
-
-bool pipeline_wants_identity(struct pipeline *p, struct portal *portal) {
-    (void)p;
-    *portal = (struct portal){0};
-    return false;
-}
-
-void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns) {
-    (void)p;
-    (void)identity;
-    (void)time_ns;
 }
 
 uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {

@@ -29,9 +29,6 @@ void pipeline_destroy(struct pipeline *p);
 void pipeline_packet(struct pipeline *p, const struct packet *packet);
 /* No packet before now_ns is still to come. */
 void pipeline_tick(struct pipeline *p, uint64_t now_ns);
-/* See tap/iscsi/iscsi.h: portals whose sessions have no name yet, and what was found out. */
-bool pipeline_wants_identity(struct pipeline *p, struct portal *portal);
-void pipeline_identity(struct pipeline *p, const struct identity *identity, uint64_t time_ns);
 /* The capture ended: what is held back is decided now. The pipeline can only be destroyed
  * afterwards. */
 void pipeline_finish(struct pipeline *p);

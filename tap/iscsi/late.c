@@ -61,18 +61,17 @@ bool iscsi_wants_identity(struct iscsi *i, struct portal *portal) {
     return found;
 }
 
-/* The only one that it can be. */
+/*
+ * Being the only one that it can be is no proof: targets can be hidden from whoever asked, and show
+ * each initiator other units under the same LUNs.
+ */
 static const struct identity_target *target_for(const struct session *s,
                                                 const struct identity *identity) {
-    const struct identity_target *found = NULL;
     for (size_t k = 0; k < identity->target_count; k++) {
-        if (!tracker_nexus_may_be(s->nexus, &identity->targets[k]))
-            continue;
-        if (found != NULL)
-            return NULL;
-        found = &identity->targets[k];
+        if (tracker_nexus_is(s->nexus, &identity->targets[k]))
+            return &identity->targets[k];
     }
-    return found;
+    return NULL;
 }
 
 void iscsi_identify(struct iscsi *i, const struct identity *identity, uint64_t time_ns) {

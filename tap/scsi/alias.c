@@ -180,8 +180,27 @@ static bool may_be_unit(const struct path *path, const struct identity_unit *uni
 bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target) {
     struct path *path, *next;
     HASH_ITER(hh, n->target->paths, path, next) {
-        if (path->announced && !may_be_unit(path, unit_at(target, path->sink.lun)))
+        const struct identity_unit *unit = unit_at(target, path->sink.lun);
+        if (!path->announced || (unit == NULL && !target->whole))
+            continue;
+        if (!may_be_unit(path, unit))
             return false;
     }
     return true;
+}
+
+static bool is_unit(const struct path *path, const struct identity_unit *unit) {
+    const struct sink_path *p = &path->sink;
+    return unit != NULL &&
+           ((p->designator[0] != '\0' && strcmp(p->designator, unit->designator) == 0) ||
+            (p->serial[0] != '\0' && strcmp(p->serial, unit->serial) == 0));
+}
+
+bool tracker_nexus_is(const struct nexus *n, const struct identity_target *target) {
+    struct path *path, *next;
+    HASH_ITER(hh, n->target->paths, path, next) {
+        if (is_unit(path, unit_at(target, path->sink.lun)))
+            return tracker_nexus_may_be(n, target);
+    }
+    return false;
 }

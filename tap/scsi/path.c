@@ -204,6 +204,19 @@ static uint16_t flags_of(const struct capacity *capacity) {
     return (uint16_t)flags;
 }
 
+static void set_flags(struct path *path, uint16_t flags) {
+    struct sink_path *sink = &path->sink;
+    if (!sink->flags_known || sink->flags != flags)
+        path->dirty = true;
+    sink->flags = flags;
+    sink->flags_known = true;
+    /* Without provisioning the bit says nothing (SBC-4 5.21.2). */
+    path->unmapped_by_capacity = UNMAPPED_UNKNOWN;
+    if ((flags & PATH_LBPME) != 0)
+        path->unmapped_by_capacity =
+            (flags & PATH_LBPRZ) != 0 ? UNMAPPED_ZEROS : UNMAPPED_UNDEFINED;
+}
+
 static void learn_capacity(struct path *path, bool long_form, const uint8_t *data, size_t bytes) {
     struct capacity capacity;
     struct sink_path *sink = &path->sink;
@@ -215,15 +228,7 @@ static void learn_capacity(struct path *path, bool long_form, const uint8_t *dat
         set_size(path, 0, capacity.block_bytes);
     if (!capacity.complete)
         return;
-    uint16_t flags = flags_of(&capacity);
-    if (!sink->flags_known || sink->flags != flags)
-        path->dirty = true;
-    sink->flags = flags;
-    sink->flags_known = true;
-    /* Without provisioning the bit says nothing (SBC-4 5.21.2). */
-    path->unmapped_by_capacity = UNMAPPED_UNKNOWN;
-    if (capacity.provisioned)
-        path->unmapped_by_capacity = capacity.zeros ? UNMAPPED_ZEROS : UNMAPPED_UNDEFINED;
+    set_flags(path, flags_of(&capacity));
 }
 
 void path_guess_block(struct path *path, uint32_t block_bytes) {
@@ -262,6 +267,8 @@ void path_take_facts(struct tracker *t, struct path *path, const struct identity
         set_text(path, path->sink.serial, facts->serial);
     if (facts->block_bytes > 0)
         set_size(path, facts->size_bytes, facts->block_bytes);
+    if (facts->flags_known)
+        set_flags(path, facts->flags);
     if (path->dirty && facts->is_disk)
         path_announce(t, path, time_ns);
 }

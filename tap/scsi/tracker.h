@@ -81,6 +81,8 @@ void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint
 void tracker_nexus_identify(struct nexus *n, const char *target, uint64_t time_ns);
 /* Could it be a session with `target`, by what is known of both? */
 bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target);
+/* Has one of its units told its name on the wire, and is it one of that target's? */
+bool tracker_nexus_is(const struct nexus *n, const struct identity_target *target);
 /*
  * Gives up every open exchange: gaps with `reason` and `text` where the device may have data. A
  * reason of 0 says nothing about them: the monitor ends, and they are in flight then.

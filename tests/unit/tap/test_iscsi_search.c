@@ -291,10 +291,32 @@ Test(iscsi_search, late_session_beside_known_volumes) {
     iscsi_world_end(&w);
 }
 
+/* INQUIRY, VPD page 80h, answered with "SN1". */
+static void tell_serial(struct iscsi_link *l, uint32_t tag) {
+    static const uint8_t answer[] = {0, 0x80, 0, 3, 'S', 'N', '1'};
+    struct made_pdu *pdu = make_pdu(0x01, tag);
+    pdu->head[1] = 0xc1;
+    put_be(pdu->head + 8, UINT64_C(1) << 48, 8);
+    put_be(pdu->head + 20, sizeof answer, 4);
+    pdu->head[32] = 0x12;
+    pdu->head[33] = 0x01;
+    pdu->head[34] = 0x80;
+    pdu->head[36] = sizeof answer;
+    link_send(l, TO_TARGET, pdu);
+    free(pdu);
+    pdu = make_pdu(0x25, tag);
+    pdu->head[1] = 0x81;
+    pdu->data_bytes = sizeof answer;
+    memcpy(pdu->data, answer, sizeof answer);
+    link_send(l, TO_INITIATOR, pdu);
+    free(pdu);
+}
+
 Test(iscsi_search, late_session_gets_a_name) {
     struct iscsi_world w;
     struct identity_unit unit = {.lun = UINT64_C(1) << 48,
                                  .designator = "naa.6001",
+                                 .serial = "SN1",
                                  .size_bytes = 4096 * 512,
                                  .block_bytes = 512,
                                  .is_disk = true};
@@ -311,6 +333,9 @@ Test(iscsi_search, late_session_gets_a_name) {
     cr_assert(identity.portal.port == 3260 && identity.portal.family == 4);
     cr_assert_not(iscsi_wants_identity(w.iscsi, &identity.portal), "once is enough");
     iscsi_identify(w.iscsi, &identity, w.now_ns);
+    cr_assert_str_eq(recorded_at(w.recorder, RECORDED_PATH, 0)->known.serial, "", "no proof");
+    tell_serial(&late, 20);
+    iscsi_identify(w.iscsi, &identity, w.now_ns);
     size_t paths = recorded_count(w.recorder, RECORDED_PATH);
     const struct recorded *named = recorded_at(w.recorder, RECORDED_PATH, paths - 2);
     const struct recorded *old = recorded_at(w.recorder, RECORDED_PATH, paths - 1);
@@ -324,12 +349,12 @@ Test(iscsi_search, late_session_gets_a_name) {
     iscsi_world_end(&w);
 }
 
-/* Two targets that it can be: no guess. */
+/* The only one that it can be: no proof. */
 Test(iscsi_search, name_that_is_not_certain) {
     struct identity_unit unit = {.lun = UINT64_C(1) << 48, .block_bytes = 512, .is_disk = true};
-    struct identity_target targets[] = {{.name = "iqn.a", .units = &unit, .unit_count = 1},
-                                        {.name = "iqn.b", .units = &unit, .unit_count = 1}};
-    struct identity identity = {.targets = targets, .target_count = 2};
+    struct identity_target target = {
+        .name = "iqn.a", .units = &unit, .unit_count = 1, .whole = true};
+    struct identity identity = {.targets = &target, .target_count = 1};
     struct iscsi_world w;
     iscsi_world_make(&w);
     struct iscsi_link late = late_session(&w, false, false);
