@@ -5,6 +5,7 @@
 #include "common/stop.h"
 #include "proto/stamp.h"
 #include "tap/capture/capture.h"
+#include "tap/checkpoint.h"
 #include "tap/clock_error.h"
 #include "tap/identify/identify.h"
 #include "tap/identify/survey.h"
@@ -25,6 +26,7 @@ enum { BATCHES = 48, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 #define STOP_PATIENCE_NS (10 * NS_PER_SECOND)
 /* Longer than a portal has for a step: one that keeps silent has failed by then. */
 #define IDENTIFY_PATIENCE_NS (8 * NS_PER_SECOND)
+#define CHECKPOINT_NS        NS_PER_SECOND
 
 struct monitor {
     const struct settings *settings;
@@ -36,6 +38,9 @@ struct monitor {
     struct publisher *publisher;
     struct identify *identify; /* NULL: not allowed */
     bool live;
+    bool begun; /* the stream has said from when on it watches */
+    uint64_t stream;
+    struct mono saved_at;
     uint64_t packets;
     uint64_t newest_ns;    /* greatest packet time */
     uint64_t beat_ns;      /* packet time of the last promise */
@@ -84,7 +89,7 @@ static int open_link(struct monitor *m, uint64_t stream, struct error *err) {
 }
 
 static int open_publisher(struct monitor *m, struct error *err) {
-    uint64_t stream = clock_wall_ns();
+    uint64_t stream = m->stream = clock_wall_ns();
     struct outlet outlet;
     size_t outlets = 0;
     m->pool = batch_pool_create(BATCHES);
@@ -221,6 +226,62 @@ static void open_stream(struct monitor *m, uint64_t first_ns) {
         publisher_heartbeat(m->publisher, first_ns - 1, &none);
 }
 
+/* What the monitor knew when it ended. Without it, everything is joined in the middle. */
+static int load_checkpoint(struct monitor *m, uint64_t first_ns, struct error *err) {
+    AUTO_BUFFER file = {0};
+    struct checkpoint past;
+    struct cursor rest;
+    struct error why;
+    const char *dir = m->settings->spool;
+    if (dir == NULL || m->publisher == NULL) {
+        open_stream(m, first_ns);
+        return 0;
+    }
+    int code = checkpoint_read(dir, m->settings->monitor, &file, &past, &rest, &why);
+    if (code == 0)
+        publisher_set_past(
+            m->publisher, &(struct publisher_past){past.stream, past.next_order, past.promised_ns});
+    open_stream(m, first_ns);
+    if (code == 0 && !pipeline_load(m->pipeline, &rest, past.newest_ns)) {
+        code = error_set(&why, ERR_FORMAT, "%s/sessions cannot be read", dir);
+        pipeline_destroy(m->pipeline);
+        m->pipeline = pipeline_create(publisher_sink(m->publisher));
+    }
+    if (code != 0 && code != ERR_NOT_FOUND)
+        log_warning("%s: sessions are joined in the middle", why.text);
+    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+}
+
+static int begin(struct monitor *m, uint64_t first_ns, struct error *err) {
+    if (m->begun)
+        return 0;
+    m->begun = true;
+    return load_checkpoint(m, first_ns, err);
+}
+
+static void begin_checkpoint(struct monitor *m, bool whole, struct buffer *file) {
+    struct checkpoint now = {.monitor = m->settings->monitor,
+                             .stream = m->stream,
+                             .next_order = publisher_next_order(m->publisher),
+                             .promised_ns = publisher_promised_ns(m->publisher),
+                             .newest_ns = m->newest_ns};
+    checkpoint_begin(file, &now);
+    pipeline_save(m->pipeline, whole, file);
+}
+
+/* Now and then, for the case that nobody will ask to end. */
+static void save_sessions(struct monitor *m) {
+    AUTO_BUFFER file = {0};
+    struct error err;
+    if (m->settings->spool == NULL || m->publisher == NULL || !m->live ||
+        clock_since_ns(m->saved_at) < CHECKPOINT_NS)
+        return;
+    m->saved_at = clock_mono();
+    begin_checkpoint(m, false, &file);
+    if (checkpoint_write(m->settings->spool, &file, false, &err) < 0)
+        log_warning("%s", err.text);
+}
+
 static bool is_time_to_look(struct monitor *m) {
     if (m->packets % PACKETS_PER_LOOK != 0 || clock_since_ns(m->looked_at) < HEARTBEAT_NS)
         return false;
@@ -229,8 +290,6 @@ static bool is_time_to_look(struct monitor *m) {
 }
 
 static void take_packet(struct monitor *m, const struct packet *packet) {
-    if (m->packets == 0)
-        open_stream(m, packet->time_ns);
     pipeline_packet(m->pipeline, packet);
     m->packets++;
     if (packet->time_ns > m->newest_ns)
@@ -239,6 +298,7 @@ static void take_packet(struct monitor *m, const struct packet *packet) {
         return;
     m->beat_ns = m->newest_ns;
     heartbeat(m, m->newest_ns);
+    save_sessions(m);
 }
 
 static void take_quiet(struct monitor *m, uint64_t quiet_until_ns) {
@@ -251,6 +311,7 @@ static void take_quiet(struct monitor *m, uint64_t quiet_until_ns) {
     if (quiet_until_ns > m->newest_ns)
         m->newest_ns = quiet_until_ns;
     heartbeat(m, quiet_until_ns);
+    save_sessions(m);
 }
 
 /* 0 at the end of the capture; ERR_FORMAT for a file that is cut, after all before it. */
@@ -261,6 +322,9 @@ static int watch(struct monitor *m, struct error *err) {
         int outcome = capture_next(m->capture, IDLE_WAIT_NS, &packet, &quiet_until_ns, err);
         if (outcome < 0 || outcome == CAPTURE_END)
             return outcome < 0 ? outcome : 0;
+        uint64_t now_ns = outcome == CAPTURE_PACKET ? packet.time_ns : quiet_until_ns;
+        if (!m->begun && begin(m, now_ns, err) < 0)
+            return err->code;
         if (outcome == CAPTURE_PACKET)
             take_packet(m, &packet);
         else
@@ -291,9 +355,33 @@ static int drain(struct monitor *m, struct error *err) {
     }
 }
 
+/*
+ * The end of the stream. With a spool, what is under way is saved, and goes on with the next start:
+ * nothing younger is promised. Otherwise it is decided now.
+ */
+static uint64_t end_pipeline(struct monitor *m, struct buffer *file) {
+    uint64_t pending_ns = pipeline_pending_ns(m->pipeline);
+    if (m->settings->spool == NULL || m->publisher == NULL) {
+        pipeline_finish(m->pipeline);
+        return m->newest_ns;
+    }
+    begin_checkpoint(m, true, file);
+    return pending_ns <= m->newest_ns ? pending_ns - 1 : m->newest_ns;
+}
+
+/* Behind the last record, and after it is durable. */
+static int write_checkpoint(struct monitor *m, struct buffer *file, struct error *err) {
+    if (file->data == NULL)
+        return 0;
+    checkpoint_set_end(file, publisher_next_order(m->publisher),
+                       publisher_promised_ns(m->publisher));
+    return checkpoint_write(m->settings->spool, file, true, err);
+}
+
 static int finish(struct monitor *m, struct error *err) {
+    AUTO_BUFFER file = {0};
     await_identities(m);
-    pipeline_finish(m->pipeline);
+    uint64_t last_ns = end_pipeline(m, &file);
     struct publisher_vitals vitals = read_vitals(m);
     char text[1024];
     pipeline_describe(m->pipeline, text, sizeof text);
@@ -303,10 +391,15 @@ static int finish(struct monitor *m, struct error *err) {
             return error_set(err, ERR_IO, "cannot write to standard output");
         return 0;
     }
-    publisher_end(m->publisher, m->newest_ns, &vitals);
+    if (file.data != NULL && last_ns < m->newest_ns)
+        publisher_suspend(m->publisher, last_ns, &vitals);
+    else
+        publisher_end(m->publisher, last_ns, &vitals);
+    int code = m->link != NULL ? drain(m, err) : 0;
+    if (code == 0)
+        code = write_checkpoint(m, &file, err);
     if (m->link == NULL)
-        return 0;
-    int code = drain(m, err);
+        return code;
     if (code == 0)
         log_info("%" PRIu64 " updates (%" PRIu64 " bytes) and %" PRIu64 " gaps are durable at %s",
                  publisher_updates(m->publisher), publisher_update_bytes(m->publisher),

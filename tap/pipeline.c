@@ -76,11 +76,34 @@ void pipeline_finish(struct pipeline *p) {
     p->tcp = NULL;
 }
 
-uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
+void pipeline_save(struct pipeline *p, bool whole, struct buffer *b) {
+    tracker_save(p->tracker, b);
+    iscsi_save(p->iscsi, b);
+    tcp_save(p->tcp, whole, b, iscsi_connection_save);
+    if (!whole)
+        return;
+    p->tcp_totals = *tcp_counters(p->tcp);
+    tcp_drop(p->tcp);
+    p->tcp = NULL;
+}
+
+bool pipeline_load(struct pipeline *p, struct cursor *c, uint64_t newest_ns) {
+    if (tracker_load(p->tracker, c, newest_ns) && iscsi_load(p->iscsi, c, newest_ns) &&
+        tcp_load(p->tcp, c, p->iscsi, iscsi_connection_load, newest_ns))
+        return true;
+    tcp_drop(p->tcp); /* nothing is to be said of it */
+    p->tcp = NULL;
+    return false;
+}
+
+uint64_t pipeline_pending_ns(const struct pipeline *p) {
     uint64_t pending_ns = tcp_oldest_pending(p->tcp);
     uint64_t undecided_ns = iscsi_oldest_pending(p->iscsi);
-    if (undecided_ns < pending_ns)
-        pending_ns = undecided_ns;
+    return undecided_ns < pending_ns ? undecided_ns : pending_ns;
+}
+
+uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
+    uint64_t pending_ns = pipeline_pending_ns(p);
     if (pending_ns < seen_ns)
         seen_ns = pending_ns;
     return seen_ns > SETTLE_NS ? seen_ns - SETTLE_NS : 0;

@@ -42,6 +42,17 @@ bool pipeline_wants_identity(struct pipeline *p, struct portal *portal);
 void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns);
 
 /*
+ * For the next start (see tap/save.h). whole: with data that is under way; nothing may be given to
+ * the pipeline any more, and it can only be destroyed, which says nothing about what is in flight.
+ */
+void pipeline_save(struct pipeline *p, bool whole, struct buffer *b);
+/* Into a new pipeline; newest_ns: the greatest packet time of before. False: it cannot be read, and
+ * the pipeline is to be thrown away. */
+bool pipeline_load(struct pipeline *p, struct cursor *c, uint64_t newest_ns);
+/* Nothing that is held back or undecided is older than this; UINT64_MAX: nothing is. */
+uint64_t pipeline_pending_ns(const struct pipeline *p);
+
+/*
  * What may be promised when packets up to seen_ns were given: no update or gap with an earlier or
  * equal time is to come any more.
  */

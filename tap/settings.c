@@ -3,6 +3,7 @@
 #include "common/options.h"
 #include "tap/identify/identify.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -69,6 +70,11 @@ static int set_filter(void *into, const char *value, struct error *err) {
     return keep(s, value, &s->filter, err);
 }
 
+static int set_spool(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return keep(s, value, &s->spool, err);
+}
+
 static int set_lanes(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     return options_number("lanes", value, 1, MAX_LANES, &s->lanes, err);
@@ -131,6 +137,7 @@ static const struct option_row rows[] = {
     {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
     {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
     {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
+    {0, "spool", "DIR", "keep in DIR what the next start needs to go on without a gap", set_spool},
     {0, "lanes", "N", "connections to the recovery server (default 2)", set_lanes},
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
     {0, "connect-timeout", "SECONDS", "with -r: give up when no server answers (default 10)",
@@ -180,6 +187,8 @@ static int check(const struct settings *s, struct error *err) {
                          "see tapd --help");
     if (s->interface_count > 0 && s->file_count > 0)
         return error_set(err, ERR_USAGE, "-i and -r do not go together: a file's times are past");
+    if (s->spool != NULL && access(s->spool, W_OK | X_OK) != 0)
+        return error_errno(err, errno, "--spool: cannot write into %s", s->spool);
     if (s->decode && s->to != NULL)
         return error_set(err, ERR_USAGE, "--decode sends nothing: leave out --to");
     if (!s->decode && s->to == NULL)

@@ -22,6 +22,7 @@ struct settings {
     char monitor[LIMIT_NAME_BYTES + 1];
     bool decode;
     const char *filter;
+    const char *spool; /* a directory; NULL: nothing is kept for the next start */
     uint64_t lanes;
     uint64_t ring_bytes;
     uint64_t connect_timeout_s;

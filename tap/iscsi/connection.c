@@ -99,6 +99,7 @@ void connection_join_late(struct connection *c, uint64_t time_ns) {
     if (!c->known_port)
         return;
     i->counters.late_joins++;
+    resume_break_all(i);
     /* What it did before is as unseen as its login was. */
     if (time_ns > i->started_ns + EARLY_NS)
         tracker_gap(i->tracker, GAP_STREAM_HOLE,
@@ -359,7 +360,8 @@ static void hole_in_stream(struct connection *c, enum tcp_direction direction, u
     uint32_t offset = 0;
     uint32_t lost = 0;
     flow->position += bytes;
-    bool inside = framer_hole(&flow->framer, bytes, &offset, &lost);
+    /* How long the hole is, is known modulo 2^32 only when nobody watched for a while. */
+    bool inside = !flow->restored && framer_hole(&flow->framer, bytes, &offset, &lost);
     if (c->state == CONNECTION_LOGIN) {
         c->from_start = false;
         connection_join_late(c, time_ns);

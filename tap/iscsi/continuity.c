@@ -74,8 +74,12 @@ static void jumped(struct connection *c, bool torn, uint64_t time_ns) {
 static void check_command(struct connection *c, const struct pdu_numbers *n, bool torn,
                           uint64_t time_ns) {
     struct session *s = c->session;
+    bool wrong = false;
     enum numbers_step step = n->counts ? command_numbers_take(&s->commands, n->number)
                                        : command_numbers_reach(&s->commands, n->number);
+    wrong = step == NUMBERS_WILD || step == NUMBERS_AHEAD;
+    if (wrong && s->restored)
+        resume_break(s->owner, s->target);
     if (step == NUMBERS_WILD)
         lose_count(c, torn ? c->flows[TCP_TO_SERVER].torn_ns : s->contiguous_ns);
     else if (step == NUMBERS_AHEAD)
@@ -111,16 +115,24 @@ static void check_of_target(struct connection *c, uint64_t time_ns) {
     flow->torn = false;
     if (step == NUMBERS_WILD)
         lose_count(c, since_ns);
-    if (step == NUMBERS_WILD || lost > 0)
-        continuity_statuses_lost(c, since_ns);
+    if (step != NUMBERS_WILD && lost == 0)
+        return;
+    if (c->session->restored)
+        resume_break(c->owner, c->session->target);
+    continuity_statuses_lost(c, since_ns);
 }
 
 void continuity_check(struct connection *c, enum tcp_direction direction, uint64_t time_ns) {
+    struct flow *flow = &c->flows[direction];
     if (direction == TCP_TO_SERVER)
         check_of_initiator(c, time_ns);
     else
         check_of_target(c, time_ns);
-    c->flows[direction].last_ns = time_ns;
+    flow->last_ns = time_ns;
+    if (!flow->restored || flow->torn)
+        return;
+    flow->restored = false;
+    resume_check(c->session, time_ns);
 }
 
 void continuity_tick(struct iscsi *i, uint64_t now_ns) {

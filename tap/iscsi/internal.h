@@ -42,6 +42,9 @@ enum {
 #define UNSEEN_LIFE_NS (300 * NS_PER_SECOND)
 /* A session that shows up this early was there before the monitor, and silent. */
 #define EARLY_NS (10 * NS_PER_SECOND)
+/* No initiator fails over to a host, writes and leaves again in so short a time; and one that does
+ * not say anything for longer cannot be told to have missed nothing. */
+#define RESUME_NS (60 * NS_PER_SECOND)
 
 /* UNSEEN: something of it passes, but its command did not. */
 enum task_kind { TASK_COMMAND, TASK_MANAGEMENT, TASK_LOGOUT, TASK_UNSEEN };
@@ -75,6 +78,7 @@ struct session {
     bool named;   /* late: somebody found out its target */
     bool asked;   /* late: somebody is asking its portal who it is */
     bool logged_out;
+    bool restored; /* it was there before the restart */
     uint64_t joined_ns;
     struct portal portal; /* late */
     struct command_numbers commands;
@@ -108,6 +112,7 @@ struct flow {
     uint32_t base;     /* buffer offset of its data segment */
     uint64_t position; /* bytes of the stream so far; PDUs begin at multiples of 4 */
     uint64_t last_ns;  /* of its last PDU */
+    bool restored;     /* nothing was heard of it since the restart */
     bool torn;         /* PDUs may be missing before the next one */
     uint64_t torn_ns;  /* none of them had passed yet */
 };
@@ -130,7 +135,7 @@ struct connection {
     struct login *login;     /* in login phase */
     struct flow flows[2];    /* by enum tcp_direction */
     struct status_numbers statuses;
-    bool repeated; /* the status number of its last PDU was taken before */
+    bool repeated;          /* the status number of its last PDU was taken before */
     uint32_t first_command; /* CmdSN of its login */
     bool data_digest_known;
     struct search *search; /* NULL: it is known where its PDUs begin */
@@ -153,9 +158,12 @@ struct iscsi {
     size_t task_count;
     uint16_t ports[MAX_PORTS];
     size_t port_count;
-    struct search *searches; /* not known to be hopeless, oldest first */
-    size_t search_bytes;     /* held back by all searches */
-    uint64_t started_ns;     /* time of the first packet */
+    struct search *searches;      /* not known to be hopeless, oldest first */
+    size_t search_bytes;          /* held back by all searches */
+    struct broken_target *broken; /* whose sessions cannot be proven to have gone on */
+    bool resume_off;
+    uint64_t resume_until_ns;
+    uint64_t started_ns; /* time of the first packet */
     uint64_t now_ns;
     struct connection crowd; /* stands for all connections beyond MAX_CONNECTIONS */
 };
@@ -230,6 +238,14 @@ struct connection *search_overdue(const struct iscsi *i, uint64_t now_ns);
  * out of memory. */
 bool late_enter(struct connection *c, uint64_t time_ns);
 
+/* resume.c: after a restart */
+/* What passed on sessions with the target cannot be proven to have missed nothing. */
+void resume_break(struct iscsi *i, const char *target);
+void resume_break_all(struct iscsi *i);
+/* Something of the session was heard: have all with its target gone on? */
+void resume_check(struct session *session, uint64_t time_ns);
+void resume_release(struct iscsi *i);
+
 /* continuity.c: what sequence numbers say of a PDU whose header is there */
 void continuity_check(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
 /* May commands be in flight that were not seen? */
@@ -270,6 +286,10 @@ void session_task_move(struct task *task, struct connection *to);
 /* The session of a connection of which no login was seen. NULL: out of memory. */
 struct session *session_enter_late(struct connection *c, const char *initiator,
                                    const char *address);
+/* One of before a restart. NULL: out of memory. */
+void sessions_release(struct iscsi *i); /* those without a connection */
+struct session *session_restore(struct iscsi *i, const char *initiator, const char *target);
+void session_add_connection(struct session *s, struct connection *c);
 /* Data of the connection's commands (NULL: of all) may have passed unseen. */
 void session_data_lost(struct session *s, const struct connection *c);
 /* Commands of other sessions with the same target (on one LUN; NULL: on any) may have ended. */

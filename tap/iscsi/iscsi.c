@@ -26,6 +26,8 @@ void iscsi_destroy(struct iscsi *i) {
         session_leave(c, 0, NULL, 0);
         connection_destroy(c);
     }
+    sessions_release(i);
+    resume_release(i);
     free(i);
 }
 
@@ -46,8 +48,12 @@ static bool is_known_port(const struct iscsi *i, uint16_t port) {
 }
 
 static void note_time(struct iscsi *i, uint64_t time_ns) {
-    if (i->started_ns == 0)
+    if (i->started_ns == 0) {
         i->started_ns = time_ns;
+        /* Of before the restart, when there was one, is what was loaded. */
+        i->resume_until_ns =
+            i->now_ns > 0 && time_ns < i->now_ns + RESUME_NS ? time_ns + RESUME_NS : 0;
+    }
     if (time_ns > i->now_ns)
         i->now_ns = time_ns;
 }

@@ -45,6 +45,17 @@ bool iscsi_wants_identity(struct iscsi *i, struct portal *portal);
 /* What somebody found out: sessions that can be with one target only have a name from now on. */
 void iscsi_identify(struct iscsi *i, const struct identity *identity, uint64_t time_ns);
 
+/*
+ * For the next start (see tap/save.h): sessions here, their connections with those of tap/tcp.
+ * After iscsi_load() and the connections, the sequence numbers of each session tell whether
+ * anything was missed: where nothing was, the sink is told by its resume().
+ */
+void iscsi_save(const struct iscsi *i, struct buffer *b);
+bool iscsi_load(struct iscsi *i, struct cursor *c, uint64_t now_ns);
+bool iscsi_connection_save(void *connection, bool whole, struct buffer *b);
+void *iscsi_connection_load(void *iscsi, const struct tcp_endpoints *endpoints,
+                            struct cursor *cursor);
+
 /* Functions and context to give to tcp_create(). */
 struct tcp_consumer iscsi_consumer(struct iscsi *i);
 const struct iscsi_counters *iscsi_counters(const struct iscsi *i);

@@ -150,11 +150,19 @@ static struct session *create_known(struct connection *c, const struct login_res
     return s;
 }
 
-static void add_connection(struct session *s, struct connection *c) {
+void session_add_connection(struct session *s, struct connection *c) {
     if (s->connections != NULL)
         s->several = true;
     c->session = s;
     DL_APPEND2(s->connections, c, session_prev, session_next);
+}
+
+struct session *session_restore(struct iscsi *i, const char *initiator, const char *target) {
+    struct nexus *nexus = tracker_nexus_open(i->tracker, PATH_ISCSI, initiator, target);
+    struct session *s = session_create(i, nexus, initiator, target);
+    if (s != NULL)
+        s->restored = true;
+    return s;
 }
 
 struct session *session_enter_late(struct connection *c, const char *initiator,
@@ -166,7 +174,7 @@ struct session *session_enter_late(struct connection *c, const char *initiator,
     if (s == NULL)
         return NULL;
     s->late = true;
-    add_connection(s, c);
+    session_add_connection(s, c);
     return s;
 }
 
@@ -202,7 +210,7 @@ struct session *session_enter(struct connection *c, const struct login_result *r
     else
         reinstate_connection(s, c, time_ns);
     if (s != NULL)
-        add_connection(s, c);
+        session_add_connection(s, c);
     return s;
 }
 
@@ -242,10 +250,17 @@ void session_leave(struct connection *c, uint16_t reason, const char *text, uint
         if (reason != 0 && !s->logged_out && continuity_unseen(s, time_ns))
             tracker_nexus_gap(s->nexus, reason,
                               "commands may have been in flight that passed unseen", time_ns);
+        if (s->restored)
+            resume_break(s->owner, s->target);
         session_destroy(s, reason, text, time_ns);
         return;
     }
     if (s->error_recovery_level < 2)
         session_abandon(s, c, NULL, reason, text, time_ns);
     entrust_tasks(s, c, s->connections);
+}
+
+void sessions_release(struct iscsi *i) {
+    while (i->sessions != NULL)
+        session_destroy(i->sessions, 0, NULL, 0);
 }

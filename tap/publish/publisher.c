@@ -38,6 +38,7 @@ struct publisher {
     size_t outlet_count;
     struct batch *batch; /* being filled; NULL: none begun */
     struct stamper stamper;
+    struct publisher_past past;
     struct recent recent;
     bool forgetful;           /* `recent` was full since the last promise */
     struct known_path *paths; /* uthash: those announced */
@@ -48,6 +49,15 @@ struct publisher {
 
 uint64_t publisher_next_order(const struct publisher *p) {
     return p->stamper.next_order;
+}
+
+uint64_t publisher_promised_ns(const struct publisher *p) {
+    return p->stamper.promised_ns;
+}
+
+void publisher_set_past(struct publisher *p, const struct publisher_past *past) {
+    p->past = *past;
+    stamper_promise(&p->stamper, past->promised_ns);
 }
 
 uint64_t publisher_updates(const struct publisher *p) {
@@ -323,6 +333,20 @@ static void publish_path(struct sink *s, const struct sink_path *path, uint64_t 
     append(p, &r);
 }
 
+static void publish_resume(struct sink *s, const struct sink_path *path, uint64_t time_ns) {
+    struct publisher *p = (struct publisher *)s;
+    if (p->past.stream == 0)
+        return;
+    struct record r = {
+        .type = RECORD_RESUME,
+        .resume = {.time_ns = stamper_time(&p->stamper, time_ns),
+                   .path = path->id,
+                   .stream = p->past.stream,
+                   .order = p->past.next_order},
+    };
+    append(p, &r);
+}
+
 static void append_frontier(struct publisher *p, uint64_t time_ns, uint32_t flags,
                             const struct publisher_vitals *vitals) {
     struct record r = {
@@ -356,6 +380,11 @@ void publisher_end(struct publisher *p, uint64_t last_ns, const struct publisher
     append_frontier(p, stamper_promise(&p->stamper, last_ns), FRONTIER_END, vitals);
 }
 
+void publisher_suspend(struct publisher *p, uint64_t promise_ns,
+                       const struct publisher_vitals *vitals) {
+    append_frontier(p, stamper_promise(&p->stamper, promise_ns), FRONTIER_END, vitals);
+}
+
 struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct batch_pool *pool,
                                    const struct outlet *outlets, size_t outlet_count) {
     if (outlet_count > MAX_OUTLETS)
@@ -363,7 +392,10 @@ struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct bat
     struct publisher *p = calloc(1, sizeof *p);
     if (p == NULL)
         return NULL;
-    p->sink = (struct sink){.update = publish_update, .gap = publish_gap, .path = publish_path};
+    p->sink = (struct sink){.update = publish_update,
+                            .gap = publish_gap,
+                            .path = publish_path,
+                            .resume = publish_resume};
     p->monitor = monitor;
     p->stream = stream;
     p->pool = pool;

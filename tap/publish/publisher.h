@@ -40,16 +40,32 @@ struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct bat
 void publisher_destroy(struct publisher *p);
 struct sink *publisher_sink(struct publisher *p);
 
+/*
+ * The stream before this one, which its checkpoint knows: nothing is given a time mark that it has
+ * promised, and what is resumed refers to it.
+ */
+struct publisher_past {
+    uint64_t stream;
+    uint64_t next_order;
+    uint64_t promised_ns;
+};
+void publisher_set_past(struct publisher *p, const struct publisher_past *past);
+
 /* Nothing with a time up to seen_ns will be given to the sink any more: promise it, and send what
  * is waiting. */
 void publisher_heartbeat(struct publisher *p, uint64_t seen_ns,
                          const struct publisher_vitals *vitals);
 /* The last record: the stream ends at last_ns. Nothing may be given to the sink afterwards. */
 void publisher_end(struct publisher *p, uint64_t last_ns, const struct publisher_vitals *vitals);
+/* Likewise, when the next start goes on with what is under way: nothing behind promise_ns is
+ * promised. */
+void publisher_suspend(struct publisher *p, uint64_t promise_ns,
+                       const struct publisher_vitals *vitals);
 void publisher_flush(struct publisher *p);
 
 /* The order mark that the next record would get: how many there are. */
 uint64_t publisher_next_order(const struct publisher *p);
+uint64_t publisher_promised_ns(const struct publisher *p);
 uint64_t publisher_updates(const struct publisher *p);
 uint64_t publisher_update_bytes(const struct publisher *p);
 uint64_t publisher_gaps(const struct publisher *p);

@@ -53,6 +53,10 @@ struct exchange *exchange_create(struct nexus *n, struct path *path,
     x->data_out_bytes = command->data_out_bytes;
     x->data_in_bytes = command->data_in_bytes;
     x->attribute = command->attribute;
+    if (command->cdb_bytes <= sizeof x->cdb) {
+        memcpy(x->cdb, command->cdb, command->cdb_bytes);
+        x->cdb_bytes = (uint16_t)command->cdb_bytes;
+    }
     x->keeps_data = data_matters(parsed);
     if (parsed->kind == COMMAND_COMPARE_WRITE)
         x->skip_bytes = x->data_out_bytes / 2;

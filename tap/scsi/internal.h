@@ -20,7 +20,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-enum { TEXT_BYTES = 320 };
+enum { TEXT_BYTES = 320, SAVED_CDB_BYTES = 32 };
 
 /* A command in flight that will, when it ends well, be an update of [first, end) of its unit. */
 struct open_change {
@@ -104,6 +104,8 @@ struct exchange {
     uint64_t issued_ns;
     uint32_t data_out_bytes;
     uint32_t data_in_bytes;
+    uint8_t cdb[SAVED_CDB_BYTES];
+    uint16_t cdb_bytes;  /* 0: longer, and not saved */
     uint32_t skip_bytes; /* of data_out: COMPARE AND WRITE's first half isn't kept */
     uint8_t attribute;
     bool keeps_data;      /* its data-out is of interest */

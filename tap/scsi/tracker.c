@@ -106,6 +106,14 @@ void tracker_status(struct exchange *x, const struct tracker_status *status) {
     exchange_destroy(x);
 }
 
+void tracker_nexus_resume(struct nexus *n, uint64_t time_ns) {
+    struct tracker *t = n->tracker;
+    for (const struct path *path = n->target->paths; path != NULL; path = path->hh.next) {
+        if (path->announced && t->sink->resume != NULL)
+            t->sink->resume(t->sink, &path->sink, time_ns);
+    }
+}
+
 void tracker_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
     change_doubt(x, reason, text, time_ns);
 }

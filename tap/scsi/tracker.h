@@ -25,7 +25,9 @@
 #ifndef SANREWIND_TAP_TRACKER_H
 #define SANREWIND_TAP_TRACKER_H
 
+#include "common/buffer.h"
 #include "common/cleanup.h"
+#include "common/cursor.h"
 #include "tap/identity.h"
 #include "tap/sink.h"
 
@@ -161,6 +163,17 @@ void tracker_doubt(struct exchange *x, uint16_t reason, const char *text, uint64
  * reason of 0 as for tracker_nexus_close().
  */
 void tracker_abandon(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
+
+/* For the next start (see tap/save.h): targets with a name, and what is known of their units. */
+void tracker_save(const struct tracker *t, struct buffer *b);
+bool tracker_load(struct tracker *t, struct cursor *c, uint64_t now_ns);
+/* whole: with the data that has come; otherwise none of it is believed any more. */
+void tracker_exchange_save(const struct exchange *x, bool whole, struct buffer *b);
+/* *holder stays NULL where nothing can be followed: the command then counts as unseen. */
+bool tracker_exchange_load(struct nexus *n, struct cursor *c, struct exchange **holder);
+/* No command of the session was missed since the stream before, nor of any other with its target.
+ */
+void tracker_nexus_resume(struct nexus *n, uint64_t time_ns);
 
 DEFINE_AUTO(tracker, tracker_destroy)
 

@@ -47,7 +47,7 @@ static void ignore(struct tcp *t, struct connection *c) {
     table_sort_in(t, c);
 }
 
-static bool open_consumer(struct tcp *t, struct connection *c, uint64_t time_ns) {
+struct tcp_endpoints connection_endpoints(const struct connection *c) {
     const struct connection_key *key = &c->key;
     unsigned client = c->client;
     struct tcp_endpoints endpoints = {
@@ -57,8 +57,13 @@ static bool open_consumer(struct tcp *t, struct connection *c, uint64_t time_ns)
     };
     memcpy(endpoints.client, key->address[client], sizeof endpoints.client);
     memcpy(endpoints.server, key->address[1 - client], sizeof endpoints.server);
+    return endpoints;
+}
+
+static bool open_consumer(struct tcp *t, struct connection *c, uint64_t time_ns) {
+    struct tcp_endpoints endpoints = connection_endpoints(c);
     t->counters.connections++;
-    c->user = t->consumer.open(t->consumer.context, &endpoints, c->sides[client].exact, time_ns);
+    c->user = t->consumer.open(t->consumer.context, &endpoints, c->sides[c->client].exact, time_ns);
     c->opened = c->user != NULL;
     return c->opened;
 }

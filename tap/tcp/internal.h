@@ -128,6 +128,7 @@ void handshake_reset(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment);
 
 /* connection.c */
+struct tcp_endpoints connection_endpoints(const struct connection *c);
 size_t connection_held(const struct connection *c);
 /* Is something held back, or are acknowledged bytes missing? */
 bool connection_waits(const struct connection *c);

@@ -47,6 +47,17 @@ void tcp_destroy(struct tcp *t) {
     free(t);
 }
 
+void tcp_drop(struct tcp *t) {
+    struct connection *c = NULL;
+    struct connection *following = NULL;
+    if (t == NULL)
+        return;
+    HASH_ITER(hh, t->connections, c, following) {
+        table_remove(t, c);
+    }
+    free(t);
+}
+
 /* A RST that came a window ago stands, unless its side went on sending behind it. */
 static void review_reset(struct tcp *t, struct connection *c) {
     for (unsigned i = 0; i < 2; i++)

@@ -27,7 +27,9 @@
 #ifndef SANREWIND_TAP_TCP_H
 #define SANREWIND_TAP_TCP_H
 
+#include "common/buffer.h"
 #include "common/cleanup.h"
+#include "common/cursor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -142,6 +144,21 @@ void tcp_tick(struct tcp *t, uint64_t now_ns);
  */
 uint64_t tcp_oldest_pending(const struct tcp *t);
 const struct tcp_counters *tcp_counters(const struct tcp *t);
+
+/*
+ * For the next start (see tap/save.h): the connections that are delivered, each with what `save`
+ * writes of the consumer's own (false: it is not worth saving). whole: with what is held back; this
+ * object must then be dropped, not destroyed with words to the consumer. In a new object, `load`
+ * makes what open() would have returned. What passed meanwhile is a hole.
+ */
+void tcp_save(const struct tcp *t, bool whole, struct buffer *b,
+              bool (*save)(void *connection, bool whole, struct buffer *b));
+bool tcp_load(struct tcp *t, struct cursor *cursor, void *context,
+              void *(*load)(void *context, const struct tcp_endpoints *endpoints,
+                            struct cursor *cursor),
+              uint64_t now_ns);
+/* Frees it without a word to the consumer. */
+void tcp_drop(struct tcp *t);
 
 DEFINE_AUTO(tcp, tcp_destroy)
 

@@ -252,8 +252,9 @@ bool mangle_keeps_times(const struct mangle *m) {
 }
 
 void mangle_describe(const struct mangle *m, char *text, size_t size) {
-    static const char *const names[MANGLE_KINDS] = {
-        "remove", "thin", "duplicate", "reorder", "snap", "behead", "one-way", "shift", "split"};
+    static const char *const names[MANGLE_KINDS] = {"remove", "thin",   "duplicate", "reorder",
+                                                    "snap",   "behead", "one-way",   "shift",
+                                                    "split",  "restart"};
     snprintf(text, size, "%s(at=%zu, count=%zu, seed=%" PRIu64 ")", names[m->kind], m->at, m->count,
              m->seed);
 }

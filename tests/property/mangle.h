@@ -18,6 +18,7 @@ enum mangle_kind {
     MANGLE_ONE_WAY,   /* one direction dropped: count 0 that to the server */
     MANGLE_SHIFT,     /* sequence numbers that wrap near packet `at` */
     MANGLE_SPLIT,     /* each segment in two, 1:2 */
+    MANGLE_RESTART,   /* the monitor is restarted before packet `at` and misses `count` */
     MANGLE_KINDS
 };
 

@@ -105,8 +105,9 @@ static bool check_truth(struct trial *t) {
 /* Reordering between connections can make writes overlap that did not. */
 static bool is_harmless(const struct trial *t, const struct mangle *m) {
     bool one_path = t->truth.file_count == 1;
-    return m->kind == MANGLE_DUPLICATE || (m->kind == MANGLE_REORDER && one_path) ||
-           m->kind == MANGLE_SHIFT || m->kind == MANGLE_SPLIT;
+    return (m->kind == MANGLE_RESTART && m->count == 0) || m->kind == MANGLE_DUPLICATE ||
+           (m->kind == MANGLE_REORDER && one_path) || m->kind == MANGLE_SHIFT ||
+           m->kind == MANGLE_SPLIT;
 }
 
 static void complain(struct trial *t, const struct mangle *m, size_t v, uint64_t time_ns,
@@ -218,7 +219,10 @@ static void run(struct trial *t, const struct mangle *m) {
     mangle_apply(m, &t->packets, &t->mangled);
     if (t->mangled.count == 0)
         return;
-    replay_run(&t->replay, &t->mangled);
+    if (m->kind == MANGLE_RESTART && m->at > 0)
+        replay_run_restarted(&t->replay, &t->mangled, m->at, m->count);
+    else
+        replay_run(&t->replay, &t->mangled);
     t->blackout_count = mangle_blackouts(m, &t->packets, t->blackouts, BLACKOUTS);
     t->runs++;
     if (t->replay.late > 0)
@@ -251,10 +255,12 @@ static struct mangle random_mangle(struct trial *t, uint64_t *state) {
     } else if (dice >= 80) {
         static const enum mangle_kind kinds[] = {
             MANGLE_DUPLICATE, MANGLE_REORDER, MANGLE_SNAP,  MANGLE_BEHEAD,
-            MANGLE_ONE_WAY,   MANGLE_SHIFT,   MANGLE_SPLIT,
+            MANGLE_ONE_WAY,   MANGLE_SHIFT,   MANGLE_SPLIT, MANGLE_RESTART,
         };
         m.kind = kinds[dice % (sizeof kinds / sizeof kinds[0])];
         m.count = m.kind == MANGLE_SNAP ? snaps[number % 5] : number % 2;
+        if (m.kind == MANGLE_RESTART)
+            m.count = number % 3 == 0 ? 0 : number / 3 % 200;
     }
     return m;
 }

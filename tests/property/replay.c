@@ -85,34 +85,130 @@ static int compare(const void *left, const void *right) {
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-void replay_run(struct replay *r, const struct packets *packets) {
-    struct publisher_vitals none = {0};
+/* A monitor at work. */
+struct run {
+    struct batch_pool *pool;
+    struct publisher *publisher;
+    struct pipeline *pipeline;
+    uint64_t newest_ns;
+    uint64_t beat_ns;
+};
+
+static void begin(struct run *run, struct replay *r, uint64_t stream) {
     struct outlet outlet = {.send = send, .context = r};
-    AUTO(batch_pool) pool = batch_pool_create(BATCHES);
-    AUTO(publisher) publisher = publisher_create(1, 1, pool, &outlet, 1);
-    AUTO(pipeline) pipeline = pipeline_create(publisher_sink(publisher));
-    uint64_t newest_ns = 0;
-    uint64_t beat_ns = 0;
+    *run = (struct run){.pool = batch_pool_create(BATCHES)};
+    run->publisher = publisher_create(1, stream, run->pool, &outlet, 1);
+    run->pipeline = pipeline_create(publisher_sink(run->publisher));
+}
+
+static void end(struct run *run) {
+    pipeline_destroy(run->pipeline);
+    publisher_destroy(run->publisher);
+    batch_pool_destroy(run->pool);
+}
+
+static void feed(struct run *run, const struct packets *packets, size_t from, size_t to) {
+    struct publisher_vitals none = {0};
+    for (size_t i = from; i < to; i++) {
+        const struct packet *packet = &packets->list[i];
+        pipeline_packet(run->pipeline, packet);
+        if (packet->time_ns > run->newest_ns)
+            run->newest_ns = packet->time_ns;
+        if (run->newest_ns < run->beat_ns + PIPELINE_HEARTBEAT_NS)
+            continue;
+        run->beat_ns = run->newest_ns;
+        publisher_heartbeat(run->publisher, pipeline_settled_ns(run->pipeline, run->newest_ns),
+                            &none);
+    }
+}
+
+static void finish(struct run *run, struct replay *r) {
+    struct publisher_vitals none = {0};
+    pipeline_finish(run->pipeline);
+    publisher_end(run->publisher, run->newest_ns, &none);
+    qsort(r->records, r->count, sizeof *r->records, compare);
+    end(run);
+}
+
+static void clear(struct replay *r) {
     r->count = 0;
     r->late = 0;
     r->path_count = 0;
     r->promised_ns = 0;
     packets_clear(&r->frames);
-    for (size_t i = 0; i < packets->count; i++) {
-        const struct packet *packet = &packets->list[i];
-        if (i == 0)
-            publisher_heartbeat(publisher, packet->time_ns - 1, &none);
-        pipeline_packet(pipeline, packet);
-        if (packet->time_ns > newest_ns)
-            newest_ns = packet->time_ns;
-        if (newest_ns < beat_ns + PIPELINE_HEARTBEAT_NS)
-            continue;
-        beat_ns = newest_ns;
-        publisher_heartbeat(publisher, pipeline_settled_ns(pipeline, newest_ns), &none);
+}
+
+void replay_run(struct replay *r, const struct packets *packets) {
+    struct publisher_vitals none = {0};
+    struct run run;
+    clear(r);
+    begin(&run, r, 1);
+    if (packets->count > 0)
+        publisher_heartbeat(run.publisher, packets->list[0].time_ns - 1, &none);
+    feed(&run, packets, 0, packets->count);
+    finish(&run, r);
+}
+
+static bool is_resumed(const struct replay *r, uint64_t path) {
+    for (size_t i = 0; i < r->count; i++) {
+        const struct record *record = &r->records[i].record;
+        if (record->type == RECORD_RESUME && record->resume.path == path)
+            return true;
     }
-    pipeline_finish(pipeline);
-    publisher_end(publisher, newest_ns, &none);
+    return false;
+}
+
+/* As recoveryd does it: behind the last promise, and where the new stream begins. */
+static void doubt_restart(struct replay *r, size_t known, uint64_t promised_ns, uint64_t first_ns) {
+    for (size_t i = 0; i < known; i++) {
+        struct record gap = {.type = RECORD_GAP,
+                             .gap = {.time_ns = promised_ns + 1,
+                                     .path = r->paths[i].path,
+                                     .length_bytes = GAP_TO_END,
+                                     .reason = GAP_MONITOR_RESTART}};
+        if (is_resumed(r, gap.gap.path))
+            continue;
+        keep(r, &gap);
+        gap.gap.time_ns = first_ns;
+        keep(r, &gap);
+    }
+}
+
+void replay_run_restarted(struct replay *r, const struct packets *packets, size_t at,
+                          size_t missed) {
+    struct publisher_vitals none = {0};
+    struct run run;
+    AUTO_BUFFER saved;
+    buffer_init(&saved, (size_t)1 << 30);
+    clear(r);
+    begin(&run, r, 1);
+    publisher_heartbeat(run.publisher, packets->list[0].time_ns - 1, &none);
+    feed(&run, packets, 0, at);
+    uint64_t pending_ns = pipeline_pending_ns(run.pipeline);
+    uint64_t newest_ns = run.newest_ns;
+    pipeline_save(run.pipeline, true, &saved);
+    if (pending_ns <= newest_ns)
+        publisher_suspend(run.publisher, pending_ns - 1, &none);
+    else
+        publisher_end(run.publisher, newest_ns, &none);
+    struct publisher_past past = {1, publisher_next_order(run.publisher),
+                                  publisher_promised_ns(run.publisher)};
+    end(&run);
+    size_t known = r->path_count;
+    size_t next = at + missed < packets->count ? at + missed : packets->count - 1;
+    uint64_t first_ns = packets->list[next].time_ns;
+    begin(&run, r, 2);
+    publisher_set_past(run.publisher, &past);
+    publisher_heartbeat(run.publisher, first_ns - 1, &none);
+    struct cursor cursor = cursor_of(saved.data, saved.length);
+    if (!pipeline_load(run.pipeline, &cursor, newest_ns))
+        abort();
+    feed(&run, packets, next, packets->count);
+    pipeline_finish(run.pipeline);
+    publisher_end(run.publisher, run.newest_ns, &none);
+    doubt_restart(r, known, past.promised_ns, first_ns);
     qsort(r->records, r->count, sizeof *r->records, compare);
+    end(&run);
 }
 
 void replay_release(struct replay *r) {

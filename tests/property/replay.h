@@ -35,6 +35,12 @@ struct replay {
 };
 
 void replay_run(struct replay *r, const struct packets *packets);
+/*
+ * The monitor is ended in an orderly way before packet `at`, and a new one begins behind `missed`
+ * more. Paths that are not resumed get the gap that the recovery server puts there.
+ */
+void replay_run_restarted(struct replay *r, const struct packets *packets, size_t at,
+                          size_t missed);
 void replay_release(struct replay *r);
 
 #endif
