@@ -167,13 +167,14 @@ bool tracker_wants_data_in(const struct exchange *x) {
 
 void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes) {
     /* In order, or not at all: an answer this short comes in one piece. */
-    if (!tracker_wants_data_in(x) || offset != x->answer_bytes || offset >= ANSWER_BYTES)
+    if (!tracker_wants_data_in(x) || offset != x->answer_bytes || offset >= ANSWER_BYTES ||
+        bytes == 0)
         return;
     size_t room = ANSWER_BYTES - (size_t)offset;
     if (bytes > room)
         bytes = room;
     uint8_t *grown = realloc(x->answer, x->answer_bytes + bytes);
-    if (grown == NULL || bytes == 0)
+    if (grown == NULL)
         return;
     x->answer = grown;
     memcpy(grown + x->answer_bytes, data, bytes);
