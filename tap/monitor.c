@@ -102,6 +102,13 @@ static int open_publisher(struct monitor *m, struct error *err) {
     return m->publisher != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
+/* Of a file that is read again and again, nobody wants to be told the same READs without asking. */
+static uint32_t audit_rate(const struct monitor *m) {
+    if (m->settings->audit_is_set)
+        return (uint32_t)m->settings->audit_one_in;
+    return m->live ? SETTINGS_LIVE_AUDIT : 0;
+}
+
 static int open_sink(struct monitor *m, struct error *err) {
     struct sink *sink = NULL;
     if (m->settings->decode) {
@@ -113,8 +120,9 @@ static int open_sink(struct monitor *m, struct error *err) {
             return code;
         sink = publisher_sink(m->publisher);
     }
+    struct pipeline_options options = {.audit_one_in = audit_rate(m)};
     if (sink != NULL)
-        m->pipeline = pipeline_create(sink);
+        m->pipeline = pipeline_create(sink, &options);
     return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
