@@ -107,30 +107,37 @@ static int open_publisher(struct monitor *m, struct error *err) {
     return m->publisher != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
+/* Of a file that is read again and again, nobody wants to be told the same READs without asking. */
+static uint32_t audit_rate(const struct monitor *m) {
+    if (m->settings->audit_is_set)
+        return (uint32_t)m->settings->audit_one_in;
+    return m->live ? SETTINGS_LIVE_AUDIT : 0;
+}
+
+static struct sink *sink_of(struct monitor *m) {
+    return m->decode != NULL ? decode_sink(m->decode) : publisher_sink(m->publisher);
+}
+
+static int open_pipeline(struct monitor *m, struct error *err) {
+    struct pipeline_options options = {.audit_one_in = audit_rate(m)};
+    m->pipeline = pipeline_create(sink_of(m), &options);
+    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+}
+
 static int open_sink(struct monitor *m, struct error *err) {
-    struct sink *sink = NULL;
     if (m->settings->decode) {
         m->decode = decode_create(stdout);
-        sink = m->decode != NULL ? decode_sink(m->decode) : NULL;
-    } else {
-        int code = open_publisher(m, err);
-        if (code < 0)
-            return code;
-        sink = publisher_sink(m->publisher);
+        return m->decode != NULL ? open_pipeline(m, err)
+                                 : error_set(err, ERR_NOMEM, "out of memory");
     }
-    if (sink != NULL)
-        m->pipeline = pipeline_create(sink);
-    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+    int code = open_publisher(m, err);
+    return code == 0 ? open_pipeline(m, err) : code;
 }
 
 static int open_identify(struct monitor *m, struct error *err) {
     const struct settings *s = m->settings;
     struct identify_options options = {.initiator = s->identify_as, .chap_file = s->identify_chap};
     return s->identify ? identify_create(&options, &m->identify, err) : 0;
-}
-
-static struct sink *sink_of(struct monitor *m) {
-    return m->decode != NULL ? decode_sink(m->decode) : publisher_sink(m->publisher);
 }
 
 /*
@@ -245,11 +252,11 @@ static int load_checkpoint(struct monitor *m, uint64_t first_ns, struct error *e
     if (code == 0 && !pipeline_load(m->pipeline, &rest, past.newest_ns)) {
         code = error_set(&why, ERR_FORMAT, "%s/sessions cannot be read", dir);
         pipeline_destroy(m->pipeline);
-        m->pipeline = pipeline_create(publisher_sink(m->publisher));
+        m->pipeline = NULL;
     }
     if (code != 0 && code != ERR_NOT_FOUND)
         log_warning("%s: sessions are joined in the middle", why.text);
-    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+    return m->pipeline != NULL ? 0 : open_pipeline(m, err);
 }
 
 static int begin(struct monitor *m, uint64_t first_ns, struct error *err) {

@@ -22,11 +22,13 @@ static void take_segment(void *context, const struct tcp_segment *segment) {
     tcp_segment(p->tcp, segment);
 }
 
-struct pipeline *pipeline_create(struct sink *sink) {
+struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_options *options) {
     AUTO(pipeline) p = calloc(1, sizeof *p);
     if (p == NULL)
         return NULL;
     struct tracker_limits tracker_limits = tracker_default_limits();
+    if (options != NULL)
+        tracker_limits.audit_one_in = options->audit_one_in;
     p->tracker = tracker_create(sink, &tracker_limits);
     if (p->tracker == NULL)
         return NULL;
@@ -157,6 +159,7 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "failed writes", tracker->failed);
     add(&line, "unknown commands", tracker->unknown_commands);
     add(&line, "gaps", tracker->gaps);
+    add(&line, "blocks to be compared", tracker->audited_blocks);
     for (int reason = 0; reason < DECAP_REASONS; reason++) {
         char what[64];
         snprintf(what, sizeof what, "frames dropped (%s)",

@@ -22,8 +22,12 @@ struct pipeline;
 /* How often a promise is made, in packet time. */
 #define PIPELINE_HEARTBEAT_NS (250 * NS_PER_MS)
 
-/* The sink is borrowed. NULL: out of memory. */
-struct pipeline *pipeline_create(struct sink *sink);
+struct pipeline_options {
+    uint32_t audit_one_in; /* see struct tracker_limits */
+};
+
+/* The sink is borrowed; `options` may be NULL: all zeros. NULL: out of memory. */
+struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_options *options);
 void pipeline_destroy(struct pipeline *p);
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet);

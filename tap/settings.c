@@ -116,6 +116,12 @@ static int set_identify_chap(void *into, const char *value, struct error *err) {
     return keep(s, value, &s->identify_chap, err);
 }
 
+static int set_audit(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    s->audit_is_set = true;
+    return options_number("audit", value, 0, UINT32_MAX, &s->audit_one_in, err);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -151,6 +157,8 @@ static const struct option_row rows[] = {
      set_identify_as},
     {0, "identify-chap", "FILE",
      "with --identify: a file (mode 0600) of two lines, user and secret", set_identify_chap},
+    {0, "audit", "N",
+     "compare one READ in N with the image; 0: none (default 64 with -i, 0 with -r)", set_audit},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };

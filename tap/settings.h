@@ -11,7 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SETTINGS_SOURCES = 64 };
+enum {
+    SETTINGS_SOURCES = 64,
+    SETTINGS_LIVE_AUDIT = 64, /* unless told otherwise: one READ in so many is compared */
+};
 
 struct settings {
     const char *interfaces[SETTINGS_SOURCES];
@@ -30,6 +33,8 @@ struct settings {
     bool identify;           /* ask portals who they are */
     const char *identify_as; /* InitiatorName; NULL: made from the host's name */
     const char *identify_chap;
+    uint64_t audit_one_in; /* 0: no READ is compared */
+    bool audit_is_set;
     enum log_level log_level;
     char *owned[SETTINGS_SOURCES * 3]; /* copies of values: a configuration file's do not last */
     unsigned owned_count;

@@ -97,6 +97,18 @@ static json_t *data_crc(const struct sink_update *update) {
     return json_sprintf("%08x", payload_crc32c(update->data, 0, payload_length(update->data)));
 }
 
+static void set_source(json_t *line, const struct sink_update *update) {
+    char name[PATH_NAME_BYTES];
+    if (update->source == NULL)
+        return;
+    const struct sink_path *source = update->source;
+    json_object_set_new(line, "source_volume",
+                        json_string(lun_path_name(source->target, source->lun, name)));
+    json_object_set_new(line, "source_lba", integer(update->source_lba));
+    json_object_set_new(line, "source_from_ns", integer(update->source_from_ns));
+    json_object_set_new(line, "source_until_ns", integer(update->source_until_ns));
+}
+
 static void decode_update(struct sink *s, const struct sink_update *update) {
     struct decode_sink *d = (struct decode_sink *)s;
     if (update->op == UPDATE_FLUSH)
@@ -116,6 +128,7 @@ static void decode_update(struct sink *s, const struct sink_update *update) {
     json_object_set_new(line, "bytes", integer(bytes));
     json_object_set_new(line, "status", status_name(update->status));
     json_object_set_new(line, "crc32c", data_crc(update));
+    set_source(line, update);
     set_origin(line, update->initiator, update->path);
     json_object_set_new(line, "opcode", integer(update->opcode));
     json_object_set_new(line, "issued_ns", integer(update->issued_ns));
@@ -148,6 +161,25 @@ static void decode_gap(struct sink *s, const struct sink_gap *gap) {
     print_line(d, line);
 }
 
+static void decode_audit(struct sink *s, const struct sink_audit *audit) {
+    struct decode_sink *d = (struct decode_sink *)s;
+    json_t *line = json_object();
+    json_object_set_new(line, "time_ns", integer(stamper_time(&d->stamper, audit->time_ns)));
+    json_object_set_new(line, "order", integer(stamper_order(&d->stamper)));
+    set_path(line, audit->path);
+    json_object_set_new(line, "op", json_string("audit"));
+    json_object_set_new(line, "lba", integer(audit->lba));
+    json_object_set_new(line, "blocks", integer(audit->blocks));
+    json_object_set_new(line, "block_size", integer(audit->block_bytes));
+    json_object_set_new(line, "bytes", integer((uint64_t)audit->blocks * audit->block_bytes));
+    json_t *sums = json_array();
+    for (uint32_t i = 0; i < audit->blocks; i++)
+        json_array_append_new(sums, json_sprintf("%08x", audit->crc32c[i]));
+    json_object_set_new(line, "crc32c", sums);
+    json_object_set_new(line, "issued_ns", integer(audit->issued_ns));
+    print_line(d, line);
+}
+
 static void decode_path(struct sink *s, const struct sink_path *path, uint64_t time_ns) {
     (void)s;
     (void)path;
@@ -158,7 +190,8 @@ struct decode_sink *decode_create(FILE *out) {
     struct decode_sink *d = calloc(1, sizeof *d);
     if (d == NULL)
         return NULL;
-    d->sink = (struct sink){.update = decode_update, .gap = decode_gap, .path = decode_path};
+    d->sink = (struct sink){
+        .update = decode_update, .gap = decode_gap, .path = decode_path, .audit = decode_audit};
     d->out = out;
     return d;
 }

@@ -1,6 +1,6 @@
 /*
  * decode: the sink behind --decode: one JSON object per line for each update, each media-changing
- * command that failed, and each gap.
+ * command that failed, each gap, and each READ that is to be compared.
  */
 #ifndef SANREWIND_TAP_DECODE_H
 #define SANREWIND_TAP_DECODE_H

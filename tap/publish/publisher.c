@@ -149,21 +149,45 @@ static void append_update(struct publisher *p, struct record *r, const struct pa
         append_payload(batch, r->order, data, data_offset, u->payload_bytes, u->payload_crc32c);
 }
 
-/* A write goes out in parts that a record can hold, those that are all zero without their bytes. */
-static void publish_write(struct publisher *p, struct record *r, const struct payload *data,
-                          uint64_t length) {
+/*
+ * A write (or what is combined with the old content) goes out in parts that a record can hold,
+ * those of a write that are all zero without their bytes.
+ */
+static void publish_data(struct publisher *p, struct record *r, const struct payload *data,
+                         uint64_t length) {
     uint64_t start = r->update.offset_bytes;
+    uint8_t op = r->update.op;
     for (uint64_t done = 0; done < length;) {
         uint64_t part = length - done;
         if (part > LIMIT_UPDATE_PAYLOAD_BYTES)
             part = LIMIT_UPDATE_PAYLOAD_BYTES;
-        bool zero = payload_is_zero(data, done, part);
-        r->update.op = zero ? UPDATE_ZERO : UPDATE_WRITE;
+        bool zero = op == UPDATE_WRITE && payload_is_zero(data, done, part);
+        r->update.op = zero ? (uint8_t)UPDATE_ZERO : op;
         r->update.offset_bytes = start + done;
         r->update.length_bytes = part;
         r->update.payload_bytes = zero ? 0 : (uint32_t)part;
         append_update(p, r, data, done);
         done += part;
+    }
+}
+
+/* In parts as of a write, so that whoever looks the content up needs no more room than for one. */
+static void publish_copy(struct publisher *p, struct record *r, const struct sink_update *update,
+                         uint64_t length) {
+    uint64_t start = r->update.offset_bytes;
+    uint64_t source = update->source_lba * update->source->block_bytes;
+    r->update.source_path = update->source->id;
+    r->update.source_from_ns = update->source_from_ns;
+    r->update.source_until_ns = update->source_until_ns > update->source_from_ns
+                                    ? update->source_until_ns
+                                    : update->source_from_ns;
+    for (uint64_t done = 0; done < length; done += r->update.length_bytes) {
+        uint64_t left = length - done;
+        r->update.offset_bytes = start + done;
+        r->update.source_offset_bytes = source + done;
+        r->update.length_bytes =
+            left < LIMIT_UPDATE_PAYLOAD_BYTES ? left : LIMIT_UPDATE_PAYLOAD_BYTES;
+        append_update(p, r, NULL, 0);
     }
 }
 
@@ -240,12 +264,23 @@ static void publish_update(struct sink *s, const struct sink_update *update) {
                    .opcode = update->opcode,
                    .flags = update->fua ? UPDATE_FUA : 0},
     };
-    if (update->op == UPDATE_WRITE)
-        publish_write(p, &r, update->data, length);
-    else if (update->op == UPDATE_PATTERN)
+    switch (update->op) {
+    case UPDATE_WRITE:
+    case UPDATE_OR:
+    case UPDATE_XOR:
+        publish_data(p, &r, update->data, length);
+        break;
+    case UPDATE_PATTERN:
         publish_pattern(p, &r, update->data);
-    else
+        break;
+    case UPDATE_COPY:
+        publish_copy(p, &r, update, length);
+        break;
+    case UPDATE_ZERO:
+    case UPDATE_FLUSH:
         append_update(p, &r, NULL, 0);
+        break;
+    }
     r.update.offset_bytes = offset;
     note_update(p, &r.update, length);
 }
@@ -347,6 +382,26 @@ static void publish_resume(struct sink *s, const struct sink_path *path, uint64_
     append(p, &r);
 }
 
+static void publish_audit(struct sink *s, const struct sink_audit *audit) {
+    struct publisher *p = (struct publisher *)s;
+    uint8_t sums[AUDIT_BLOCKS * 4];
+    for (uint32_t i = 0; i < audit->blocks; i++) {
+        for (unsigned k = 0; k < 4; k++)
+            sums[i * 4 + k] = (uint8_t)(audit->crc32c[i] >> (8 * k));
+    }
+    struct record r = {
+        .type = RECORD_AUDIT,
+        .audit = {.time_ns = stamper_time(&p->stamper, audit->time_ns),
+                  .issued_ns = audit->issued_ns,
+                  .path = audit->path->id,
+                  .offset_bytes = audit->lba * audit->block_bytes,
+                  .block_bytes = audit->block_bytes,
+                  .blocks = audit->blocks,
+                  .crc32c = sums},
+    };
+    append(p, &r);
+}
+
 static void append_frontier(struct publisher *p, uint64_t time_ns, uint32_t flags,
                             const struct publisher_vitals *vitals) {
     struct record r = {
@@ -395,6 +450,7 @@ struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct bat
     p->sink = (struct sink){.update = publish_update,
                             .gap = publish_gap,
                             .path = publish_path,
+                            .audit = publish_audit,
                             .resume = publish_resume};
     p->monitor = monitor;
     p->stream = stream;

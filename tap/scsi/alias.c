@@ -112,6 +112,21 @@ void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t 
     each_alike(t, &d, few ? doubt_blocks : doubt_all);
 }
 
+bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, uint64_t end) {
+    struct target *target, *next_target;
+    if (t->provisional_count == 0)
+        return false;
+    HASH_ITER(hh, t->targets, target, next_target) {
+        struct path *other, *next;
+        HASH_ITER(hh, target->paths, other, next) {
+            if (other->unit != unit && !is_another(unit->paths, other) &&
+                rival_is_open(other->unit, NULL, first, end))
+                return true;
+        }
+    }
+    return false;
+}
+
 void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint64_t time_ns) {
     struct path *path = path_of(n, unit->lun);
     if (path != NULL)
@@ -134,6 +149,7 @@ static void give_name(struct nexus *n, struct path *path, struct target *target,
         named->sink.block_bytes = path->sink.block_bytes;
         named->sink.size_bytes = path->sink.size_bytes;
         named->block_guessed = path->block_guessed;
+        named->refused = path->refused;
     }
     path_join(t, path, named->unit);
     if (!path->announced)

@@ -3,20 +3,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { SMALLEST_BLOCK = 512, LARGEST_BLOCK = 65536 };
-
 /* The data of one block, if `bytes` can be that of `blocks`. */
 static uint32_t guess_block(uint64_t bytes, uint64_t blocks) {
-    if (blocks == 0 || bytes % blocks != 0)
+    if (blocks == 0 || bytes % blocks != 0 || bytes / blocks > UINT32_MAX)
         return 0;
-    uint64_t block = bytes / blocks;
-    bool power_of_two = (block & (block - 1)) == 0;
-    return power_of_two && block >= SMALLEST_BLOCK && block <= LARGEST_BLOCK ? (uint32_t)block : 0;
+    uint32_t block = (uint32_t)(bytes / blocks);
+    return attention_supports(block) ? block : 0;
 }
 
-uint32_t change_block_bytes(const struct exchange *x) {
-    if (x->path->sink.block_bytes > 0)
-        return x->path->sink.block_bytes;
+/* What the amount of its data tells of the block length; 0 nothing. */
+static uint32_t told_block(const struct exchange *x) {
     switch (x->command.kind) {
     case COMMAND_WRITE:
         return guess_block(x->data_out_bytes, x->command.blocks);
@@ -24,9 +20,24 @@ uint32_t change_block_bytes(const struct exchange *x) {
         return guess_block(x->data_out_bytes, 2 * x->command.blocks);
     case COMMAND_WRITE_SAME:
         return x->command.no_data ? 0 : guess_block(x->data_out_bytes, 1);
+    case COMMAND_SCATTERED:
+        return guess_block(x->data_out_bytes, (uint64_t)x->command.data_offset + x->command.blocks);
     default:
         return 0;
     }
+}
+
+uint32_t change_block_bytes(const struct exchange *x) {
+    const struct path *path = x->path;
+    if (path->sink.block_bytes > 0 && !path->block_stale)
+        return path->sink.block_bytes;
+    return told_block(x);
+}
+
+uint32_t change_other_block(const struct ending *e) {
+    const struct exchange *x = e->x;
+    uint32_t told = e->residual_bytes == 0 ? told_block(x) : 0;
+    return told != x->path->sink.block_bytes ? told : 0;
 }
 
 bool change_range_fits(uint64_t lba, uint64_t blocks, uint32_t block_bytes) {
@@ -52,8 +63,7 @@ void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_
     struct path *path = e->x->path;
     uint32_t block_bytes = change_block_bytes(e->x);
     struct gap_cause cause = cause_of(e, reason, text);
-    bool has_rivals = e->x->open_index != NOT_OPEN;
-    cause.later_ns = has_rivals ? rival_newest_ns(e->x) : path->unit->newest_ns;
+    cause.later_ns = rival_judges(e->x) ? rival_newest_ns(e->x) : path->unit->newest_ns;
     if (block_bytes == 0)
         gap_volume(e->t, path, &cause);
     else
@@ -103,6 +113,24 @@ static void clash_found(void *context, uint64_t first, uint64_t end) {
     gap_blocks(e->t, e->x->path, first, end, block_bytes, &cause);
 }
 
+/* Tells the sink, and remembers that the unit changed. */
+static void give(const struct ending *e, struct path *path, struct sink_update *update) {
+    struct unit *unit = path->unit;
+    update->path = &path->sink;
+    update->applied = true;
+    path_announce(e->t, path, e->time_ns);
+    alias_doubt(e->t, path, update->lba, update->lba + update->blocks, e->time_ns);
+    e->t->counters.updates++;
+    e->t->counters.update_bytes += update->blocks * update->block_bytes;
+    unit->changes++;
+    unit_touch(unit, e->time_ns);
+    if (e->time_ns > unit->newest_ns)
+        unit->newest_ns = e->time_ns;
+    e->t->sink->update(e->t->sink, update);
+    gap_hushed(e->t, path, update->lba, update->blocks, e->time_ns);
+    rival_note(unit, e->x, update->lba, update->lba + update->blocks, e->time_ns, true);
+}
+
 void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint64_t blocks,
                    const struct payload *data) {
     struct exchange *x = e->x;
@@ -110,34 +138,74 @@ void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint
     update.lba = lba;
     update.blocks = blocks;
     update.data = data;
-    update.applied = true;
     path_guess_block(x->path, update.block_bytes);
-    path_announce(e->t, x->path, e->time_ns);
-    alias_doubt(e->t, x->path, lba, lba + blocks, e->time_ns);
-    e->t->counters.updates++;
-    e->t->counters.update_bytes += blocks * update.block_bytes;
-    x->path->unit->changes++;
-    unit_touch(x->path->unit, e->time_ns);
-    if (e->time_ns > x->path->unit->newest_ns)
-        x->path->unit->newest_ns = e->time_ns;
-    e->t->sink->update(e->t->sink, &update);
-    gap_hushed(e->t, x->path, lba, blocks, e->time_ns);
-    rival_note(x->path->unit, x, lba, lba + blocks, e->time_ns, true);
+    give(e, x->path, &update);
     struct ending copy = *e;
     rival_clashes(x, lba, lba + blocks, &copy, clash_found);
 }
 
-/* It changed nothing, or not as it was asked to: for --decode only. */
-static void show(const struct ending *e) {
-    enum update_op op = UPDATE_WRITE;
-    enum command_kind kind = e->x->command.kind;
-    if (kind == COMMAND_MODE_SELECT || kind == COMMAND_ATA || kind == COMMAND_UNKNOWN)
+/* What clashes with a copy. */
+struct copy_clash {
+    const struct ending *e;
+    struct path *path;
+};
+
+static void copy_clash_found(void *context, uint64_t first, uint64_t end, uint64_t ended_ns) {
+    const struct copy_clash *clash = context;
+    const struct ending *e = clash->e;
+    char text[TEXT_BYTES];
+    snprintf(text, sizeof text, "%s overlaps a write that was in flight at the same time", e->name);
+    struct gap_cause cause = cause_of(e, GAP_OVERLAP, text);
+    if (ended_ns > cause.time_ns)
+        cause.time_ns = ended_ns;
+    e->t->counters.overlaps++;
+    gap_blocks(e->t, clash->path, first, end, clash->path->sink.block_bytes, &cause);
+}
+
+void change_copy(const struct ending *e, struct path *path, uint64_t lba, uint64_t blocks,
+                 const struct change_source *source, uint64_t until) {
+    struct sink_update update = update_of(e, source != NULL ? UPDATE_COPY : UPDATE_ZERO);
+    update.lba = lba;
+    update.blocks = blocks;
+    update.block_bytes = path->sink.block_bytes;
+    if (source != NULL) {
+        path_announce(e->t, source->path, e->time_ns);
+        update.source = &source->path->sink;
+        update.source_lba = source->lba;
+        update.source_from_ns = source->from_ns;
+        update.source_until_ns = source->until_ns;
+    }
+    give(e, path, &update);
+    struct copy_clash clash = {e, path};
+    rival_during(e->x, path->unit, lba, lba + blocks, until, e->time_ns, &clash, copy_clash_found);
+}
+
+static enum update_op op_of(const struct command *command) {
+    switch (command->kind) {
+    case COMMAND_WRITE_SAME:
+        return command->no_data ? UPDATE_ZERO : UPDATE_PATTERN;
+    case COMMAND_UNMAP:
+    case COMMAND_ATA_TRIM:
+        return UPDATE_ZERO;
+    case COMMAND_EXTENDED_COPY:
+    case COMMAND_WRITE_TOKEN:
+        return UPDATE_COPY;
+    case COMMAND_WRITE:
+        break;
+    default:
+        return UPDATE_WRITE;
+    }
+    if (command->combination == COMBINE_OR)
+        return UPDATE_OR;
+    return command->combination == COMBINE_XOR ? UPDATE_XOR : UPDATE_WRITE;
+}
+
+void change_show(const struct ending *e) {
+    const struct command *command = &e->x->command;
+    if (command->kind == COMMAND_MODE_SELECT || command->ata != NULL ||
+        command->kind == COMMAND_UNKNOWN)
         return;
-    if (kind == COMMAND_WRITE_SAME)
-        op = e->x->command.no_data ? UPDATE_ZERO : UPDATE_PATTERN;
-    else if (kind == COMMAND_UNMAP)
-        op = UPDATE_ZERO;
-    struct sink_update update = update_of(e, op);
+    struct sink_update update = update_of(e, op_of(command));
     update.data = e->x->payload;
     e->t->sink->update(e->t->sink, &update);
 }
@@ -164,6 +232,32 @@ static void flushed(const struct ending *e) {
     e->t->sink->update(e->t->sink, &update);
 }
 
+/*
+ * SPC-5 5.14.11.2.6: PREEMPT AND ABORT aborts the commands of those that it preempts, which may
+ * never be answered then. Which those are depends on keys; itself it may be, too.
+ */
+static void reserved(const struct ending *e) {
+    if (!e->x->command.aborts)
+        return;
+    struct unit *unit = e->x->path->unit;
+    for (size_t i = 0; i < unit->open_count; i++)
+        change_doubt(unit->open[i].exchange, GAP_ABORTED,
+                     "may have been aborted by PERSISTENT RESERVE OUT (PREEMPT AND ABORT)",
+                     e->time_ns);
+    for (struct exchange *x = e->t->copies; x != NULL; x = x->copy_next) {
+        if (x->path->unit == unit)
+            change_doubt(x, GAP_ABORTED,
+                         "may have been aborted by PERSISTENT RESERVE OUT (PREEMPT AND ABORT)",
+                         e->time_ns);
+    }
+}
+
+static const char *how_opaque(const struct command *command) {
+    if (command->spoils)
+        return "made the blocks unreadable until they are written again";
+    return "changed the blocks in a way that is not followed";
+}
+
 static void done(const struct ending *e) {
     switch (e->x->command.kind) {
     case COMMAND_HARMLESS:
@@ -171,6 +265,18 @@ static void done(const struct ending *e) {
     case COMMAND_INQUIRY:
     case COMMAND_CAPACITY:
         path_learn(e->x, e->time_ns);
+        break;
+    case COMMAND_READ:
+        audit_end(e);
+        break;
+    case COMMAND_RESERVE:
+        reserved(e);
+        break;
+    case COMMAND_POPULATE:
+        token_populated(e);
+        break;
+    case COMMAND_TOKENS:
+        token_informed(e);
         break;
     case COMMAND_FLUSH:
         flushed(e);
@@ -180,7 +286,10 @@ static void done(const struct ending *e) {
         if (e->x->command.blocks > 0)
             apply_write(e);
         else
-            show(e);
+            change_show(e);
+        break;
+    case COMMAND_SCATTERED:
+        apply_scattered(e);
         break;
     case COMMAND_WRITE_SAME:
         apply_write_same(e);
@@ -189,8 +298,22 @@ static void done(const struct ending *e) {
         apply_unmap(e);
         break;
     case COMMAND_EXTENDED_COPY:
+        copy_apply(e);
+        break;
     case COMMAND_WRITE_TOKEN:
-        region_gap(e, GAP_UNKNOWN_CONTENT, "wrote content that is not on the wire");
+        token_apply(e);
+        break;
+    case COMMAND_FORMAT:
+        region_gap(e, GAP_UNKNOWN_CONTENT, "erased the volume, and may have given it another size");
+        break;
+    case COMMAND_REASSIGN:
+        region_gap(e, GAP_UNKNOWN_CONTENT, "moved blocks whose content may be lost");
+        break;
+    case COMMAND_ATA_TRIM:
+        region_gap(e, GAP_UNKNOWN_CONTENT, "unmapped blocks, and zeros are not promised");
+        break;
+    case COMMAND_OPAQUE_RANGE:
+        region_gap(e, GAP_UNKNOWN_CONTENT, how_opaque(&e->x->command));
         break;
     default:
         region_gap(e, GAP_UNKNOWN_COMMAND, "may have changed the volume in a way not understood");
@@ -218,7 +341,7 @@ static void failed(struct ending *e, const struct sense *sense, enum sense_verdi
     char status[64];
     char text[TEXT_BYTES];
     e->t->counters.failed++;
-    show(e);
+    change_show(e);
     if (verdict == VERDICT_REFUSED && !unmap_may_be_half_done(e->x, sense))
         return;
     sense_text(e->status, sense, status, sizeof status);
@@ -231,6 +354,17 @@ static void failed(struct ending *e, const struct sense *sense, enum sense_verdi
     region_gap(e, GAP_FAILED_WRITE, text);
 }
 
+/* Nothing of a path is recorded whose blocks can't be followed: say so, once. */
+static bool is_refused(const struct ending *e) {
+    struct path *path = e->x->path;
+    if (!path->refused || !command_changes_media(&e->x->command) ||
+        e->x->command.kind == COMMAND_EXTENDED_COPY || e->x->command.kind == COMMAND_FORMAT)
+        return false;
+    attention_refuse(e->t, path, e->time_ns);
+    rival_note(path->unit, e->x, 0, UINT64_MAX, e->time_ns, false);
+    return true;
+}
+
 void change_ended(struct exchange *x, const struct tracker_status *status) {
     struct ending e = ending_of(x, status->time_ns);
     e.status = status->status;
@@ -240,27 +374,24 @@ void change_ended(struct exchange *x, const struct tracker_status *status) {
     const struct sense *sense = NULL;
     if (status->sense != NULL && sense_parse(status->sense, status->sense_bytes, &parsed))
         sense = &parsed;
+    if (sense != NULL && sense->key == SENSE_UNIT_ATTENTION)
+        attention_take(x, sense, status->time_ns);
     enum sense_verdict verdict = VERDICT_DOUBT;
     if (status->delivered)
         verdict = sense_verdict(status->status, sense, x->command.kind == COMMAND_COMPARE_WRITE);
+    if (is_refused(&e))
+        return;
     if (verdict == VERDICT_DONE)
         done(&e);
     else if (command_changes_media(&x->command))
         failed(&e, sense, verdict);
 }
 
-void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
-    /* A doubt that is older than the command would end with what was written before it. */
-    struct ending e = ending_of(x, time_ns > x->issued_ns ? time_ns : x->issued_ns);
-    if (command_changes_media(&x->command))
-        region_gap(&e, reason, text);
-}
-
 void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
     struct ending e = ending_of(x, time_ns);
     e.t->counters.abandoned++;
     rival_settle(x, time_ns);
-    if (!command_changes_media(&x->command))
+    if (!command_changes_media(&x->command) || is_refused(&e))
         return;
     /* It may or may not have been done, but its blocks hold the same either way. */
     if (rival_agreed(x)) {
@@ -269,4 +400,11 @@ void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uin
         return;
     }
     region_gap(&e, reason, text);
+}
+
+void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns) {
+    /* A doubt that is older than the command would end with what was written before it. */
+    struct ending e = ending_of(x, time_ns > x->issued_ns ? time_ns : x->issued_ns);
+    if (command_changes_media(&x->command) && !is_refused(&e))
+        region_gap(&e, reason, text);
 }

@@ -1,6 +1,7 @@
 #include "tap/scsi/command.h"
 
 #include "common/cursor.h"
+#include "tap/scsi/ata.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -8,15 +9,19 @@
 /* Where a CDB keeps its address and length. Numbers of bytes are those of SBC-4 and SPC-5. */
 enum layout {
     LAYOUT_NONE,
-    LAYOUT_6,         /* LBA 21 bits at 1, length at 4, where 0 means 256 */
-    LAYOUT_10,        /* LBA at 2, length 16 bits at 7 */
-    LAYOUT_12,        /* LBA at 2, length 32 bits at 6 */
-    LAYOUT_16,        /* LBA 64 bits at 2, length 32 bits at 10 */
-    LAYOUT_16_SHORT,  /* LBA 64 bits at 2, length 16 bits at 12 */
-    LAYOUT_16_BYTE,   /* LBA 64 bits at 2, length 8 bits at 13 */
-    LAYOUT_10_SINGLE, /* LBA 32 bits at 2; one block */
-    LAYOUT_16_SINGLE, /* LBA 64 bits at 2; one block */
-    LAYOUT_32,        /* flags at 10, LBA 64 bits at 12, length 32 bits at 28 */
+    LAYOUT_6,            /* LBA 21 bits at 1, length at 4, where 0 means 256 */
+    LAYOUT_10,           /* LBA at 2, length 16 bits at 7 */
+    LAYOUT_12,           /* LBA at 2, length 32 bits at 6 */
+    LAYOUT_16,           /* LBA 64 bits at 2, length 32 bits at 10 */
+    LAYOUT_16_SHORT,     /* LBA 64 bits at 2, length 16 bits at 12 */
+    LAYOUT_16_BYTE,      /* LBA 64 bits at 2, length 8 bits at 13 */
+    LAYOUT_10_SINGLE,    /* LBA 32 bits at 2; one block */
+    LAYOUT_16_SINGLE,    /* LBA 64 bits at 2; one block */
+    LAYOUT_32,           /* flags at 10, LBA 64 bits at 12, length 32 bits at 28 */
+    LAYOUT_SCATTERED_16, /* offset at 4, ranges at 8, blocks at 10 */
+    LAYOUT_SCATTERED_32, /* offset at 12, ranges at 16, blocks at 28 */
+    LAYOUT_LIST_16,      /* LIST IDENTIFIER at 6 */
+    LAYOUT_LIST_IN,      /* LIST IDENTIFIER at 2 */
 };
 
 /* What the second byte (the 11th of a 32-byte CDB) holds. */
@@ -27,6 +32,13 @@ enum flags {
     FLAGS_SAME,     /* WRPROTECT, ANCHOR, UNMAP, PBDATA, LBDATA, NDOB */
     FLAGS_SYNC,     /* IMMED */
     FLAGS_INQUIRY,  /* EVPD, page code */
+    FLAGS_OR,       /* as FLAGS_WRITE, and of the 32-byte form the generation */
+    FLAGS_XD,       /* as FLAGS_WRITE, DISABLE WRITE, XORPINFO */
+    FLAGS_XP,       /* DPO, FUA, XORPINFO */
+    FLAGS_LONG,     /* COR_DIS, WR_UNCOR, PBLOCK */
+    FLAGS_REASSIGN, /* LONGLBA, LONGLIST */
+    FLAGS_RESERVE,  /* SERVICE ACTION */
+    FLAGS_STOP,     /* IMMED; two bytes on POWER CONDITION, NO_FLUSH, START */
 };
 
 struct row {
@@ -35,6 +47,7 @@ struct row {
     uint8_t layout; /* enum layout */
     uint8_t flags;  /* enum flags */
     bool long_form;
+    uint8_t combination; /* enum combination */
 };
 
 struct action_row {
@@ -46,10 +59,23 @@ struct action_row {
     { .name = (text), .kind = COMMAND_HARMLESS }
 #define VOLUME(text)                                                                               \
     { .name = (text), .kind = COMMAND_OPAQUE_VOLUME }
-#define RANGE(text, where)                                                                         \
-    { .name = (text), .kind = COMMAND_OPAQUE_RANGE, .layout = (where) }
+#define ATA(text)                                                                                  \
+    { .name = (text), .kind = COMMAND_OPAQUE_VOLUME }
+#define SCATTERED(text, where)                                                                     \
+    { .name = (text), .kind = COMMAND_SCATTERED, .layout = (where), .flags = FLAGS_WRITE }
+#define LIST(text, what)                                                                           \
+    { .name = (text), .kind = (what), .layout = LAYOUT_LIST_16 }
 #define WRITE(text, where, bits)                                                                   \
     { .name = (text), .kind = COMMAND_WRITE, .layout = (where), .flags = (bits) }
+#define READ(text, where, bits)                                                                    \
+    { .name = (text), .kind = COMMAND_READ, .layout = (where), .flags = (bits) }
+#define LONG(text, where)                                                                          \
+    { .name = (text), .kind = COMMAND_OPAQUE_RANGE, .layout = (where), .flags = FLAGS_LONG }
+#define COMBINE(text, where, bits, how)                                                            \
+    {                                                                                              \
+        .name = (text), .kind = COMMAND_WRITE, .layout = (where), .flags = (bits),                 \
+        .combination = (how)                                                                       \
+    }
 #define SAME(text, where)                                                                          \
     { .name = (text), .kind = COMMAND_WRITE_SAME, .layout = (where), .flags = FLAGS_SAME }
 
@@ -57,9 +83,9 @@ static const struct row by_opcode[256] = {
     [0x00] = HARMLESS("TEST UNIT READY"),
     [0x01] = HARMLESS("REZERO UNIT"),
     [0x03] = HARMLESS("REQUEST SENSE"),
-    [0x04] = VOLUME("FORMAT UNIT"),
-    [0x07] = VOLUME("REASSIGN BLOCKS"),
-    [0x08] = HARMLESS("READ(6)"),
+    [0x04] = {.name = "FORMAT UNIT", .kind = COMMAND_FORMAT},
+    [0x07] = {.name = "REASSIGN BLOCKS", .kind = COMMAND_REASSIGN, .flags = FLAGS_REASSIGN},
+    [0x08] = READ("READ(6)", LAYOUT_6, FLAGS_NONE),
     [0x0a] = WRITE("WRITE(6)", LAYOUT_6, FLAGS_NONE),
     [0x0b] = HARMLESS("SEEK(6)"),
     [0x12] = {.name = "INQUIRY", .kind = COMMAND_INQUIRY, .flags = FLAGS_INQUIRY},
@@ -68,12 +94,12 @@ static const struct row by_opcode[256] = {
     [0x17] = HARMLESS("RELEASE(6)"),
     [0x18] = VOLUME("COPY"),
     [0x1a] = HARMLESS("MODE SENSE(6)"),
-    [0x1b] = HARMLESS("START STOP UNIT"),
+    [0x1b] = {.name = "START STOP UNIT", .kind = COMMAND_HARMLESS, .flags = FLAGS_STOP},
     [0x1c] = HARMLESS("RECEIVE DIAGNOSTIC RESULTS"),
     [0x1d] = HARMLESS("SEND DIAGNOSTIC"),
     [0x1e] = HARMLESS("PREVENT ALLOW MEDIUM REMOVAL"),
     [0x25] = {.name = "READ CAPACITY(10)", .kind = COMMAND_CAPACITY},
-    [0x28] = HARMLESS("READ(10)"),
+    [0x28] = READ("READ(10)", LAYOUT_10, FLAGS_WRITE),
     [0x2a] = WRITE("WRITE(10)", LAYOUT_10, FLAGS_WRITE),
     [0x2b] = HARMLESS("SEEK(10)"),
     [0x2e] = WRITE("WRITE AND VERIFY(10)", LAYOUT_10, FLAGS_VERIFIED),
@@ -86,42 +112,42 @@ static const struct row by_opcode[256] = {
               .flags = FLAGS_SYNC},
     [0x36] = HARMLESS("LOCK UNLOCK CACHE(10)"),
     [0x37] = HARMLESS("READ DEFECT DATA(10)"),
-    [0x38] = VOLUME("FORMAT WITH PRESET"),
+    [0x38] = {.name = "FORMAT WITH PRESET", .kind = COMMAND_FORMAT},
     [0x39] = HARMLESS("COMPARE"),
     [0x3a] = VOLUME("COPY AND VERIFY"),
     [0x3b] = HARMLESS("WRITE BUFFER"), /* firmware and buffers, not the medium */
     [0x3c] = HARMLESS("READ BUFFER(10)"),
     [0x3e] = HARMLESS("READ LONG(10)"),
-    [0x3f] = RANGE("WRITE LONG(10)", LAYOUT_10_SINGLE),
+    [0x3f] = LONG("WRITE LONG(10)", LAYOUT_10_SINGLE),
     [0x41] = SAME("WRITE SAME(10)", LAYOUT_10),
     [0x42] = {.name = "UNMAP", .kind = COMMAND_UNMAP},
-    [0x48] = VOLUME("SANITIZE"),
+    [0x48] = {.name = "SANITIZE", .kind = COMMAND_FORMAT},
     [0x4c] = HARMLESS("LOG SELECT"),
     [0x4d] = HARMLESS("LOG SENSE"),
-    [0x50] = RANGE("XDWRITE(10)", LAYOUT_10),
-    [0x51] = RANGE("XPWRITE(10)", LAYOUT_10),
+    [0x50] = WRITE("XDWRITE(10)", LAYOUT_10, FLAGS_XD),
+    [0x51] = COMBINE("XPWRITE(10)", LAYOUT_10, FLAGS_XP, COMBINE_XOR),
     [0x52] = HARMLESS("XDREAD(10)"),
-    [0x53] = RANGE("XDWRITEREAD(10)", LAYOUT_10),
+    [0x53] = WRITE("XDWRITEREAD(10)", LAYOUT_10, FLAGS_XD),
     [0x55] = {.name = "MODE SELECT(10)", .kind = COMMAND_MODE_SELECT, .long_form = true},
     [0x56] = HARMLESS("RESERVE(10)"),
     [0x57] = HARMLESS("RELEASE(10)"),
     [0x5a] = HARMLESS("MODE SENSE(10)"),
     [0x5e] = HARMLESS("PERSISTENT RESERVE IN"),
-    [0x5f] = HARMLESS("PERSISTENT RESERVE OUT"),
+    [0x5f] = {.name = "PERSISTENT RESERVE OUT", .kind = COMMAND_RESERVE, .flags = FLAGS_RESERVE},
+    [0x7e] = {.name = "extended CDB (operation code 7eh)", .kind = COMMAND_UNKNOWN},
     [0x80] = VOLUME("XDWRITE EXTENDED(16)"),
     [0x81] = VOLUME("REBUILD(16)"),
     [0x82] = VOLUME("REGENERATE(16)"),
-    [0x84] = HARMLESS("RECEIVE COPY RESULTS"),
-    [0x85] = {.name = "ATA PASS-THROUGH(16)", .kind = COMMAND_ATA},
+    [0x85] = ATA("ATA PASS-THROUGH(16)"),
     [0x86] = HARMLESS("ACCESS CONTROL IN"),
     [0x87] = HARMLESS("ACCESS CONTROL OUT"),
-    [0x88] = HARMLESS("READ(16)"),
+    [0x88] = READ("READ(16)", LAYOUT_16, FLAGS_WRITE),
     [0x89] = {.name = "COMPARE AND WRITE",
               .kind = COMMAND_COMPARE_WRITE,
               .layout = LAYOUT_16_BYTE,
               .flags = FLAGS_WRITE},
     [0x8a] = WRITE("WRITE(16)", LAYOUT_16, FLAGS_WRITE),
-    [0x8b] = RANGE("ORWRITE(16)", LAYOUT_16),
+    [0x8b] = COMBINE("ORWRITE(16)", LAYOUT_16, FLAGS_OR, COMBINE_OR),
     [0x8c] = HARMLESS("READ ATTRIBUTE"),
     [0x8d] = HARMLESS("WRITE ATTRIBUTE"),
     [0x8e] = WRITE("WRITE AND VERIFY(16)", LAYOUT_16, FLAGS_VERIFIED),
@@ -138,10 +164,10 @@ static const struct row by_opcode[256] = {
     [0x9b] = HARMLESS("READ BUFFER(16)"),
     [0x9c] = WRITE("WRITE ATOMIC(16)", LAYOUT_16_SHORT, FLAGS_WRITE),
     [0xa0] = HARMLESS("REPORT LUNS"),
-    [0xa1] = {.name = "ATA PASS-THROUGH(12)", .kind = COMMAND_ATA},
+    [0xa1] = ATA("ATA PASS-THROUGH(12)"),
     [0xa2] = HARMLESS("SECURITY PROTOCOL IN"),
     [0xa3] = HARMLESS("MAINTENANCE IN"),
-    [0xa8] = HARMLESS("READ(12)"),
+    [0xa8] = READ("READ(12)", LAYOUT_12, FLAGS_WRITE),
     [0xaa] = WRITE("WRITE(12)", LAYOUT_12, FLAGS_WRITE),
     [0xab] = HARMLESS("SERVICE ACTION IN(12)"),
     [0xae] = WRITE("WRITE AND VERIFY(12)", LAYOUT_12, FLAGS_VERIFIED),
@@ -152,27 +178,40 @@ static const struct row by_opcode[256] = {
 
 static const struct action_row actions_7f[] = {
     {0x0003, HARMLESS("XDREAD(32)")},
-    {0x0006, RANGE("XPWRITE(32)", LAYOUT_32)},
-    {0x0007, RANGE("XDWRITEREAD(32)", LAYOUT_32)},
-    {0x0009, HARMLESS("READ(32)")},
+    {0x0006, COMBINE("XPWRITE(32)", LAYOUT_32, FLAGS_XP, COMBINE_XOR)},
+    {0x0007, WRITE("XDWRITEREAD(32)", LAYOUT_32, FLAGS_XD)},
+    {0x0009, READ("READ(32)", LAYOUT_32, FLAGS_WRITE)},
     {0x000a, HARMLESS("VERIFY(32)")},
     {0x000b, WRITE("WRITE(32)", LAYOUT_32, FLAGS_WRITE)},
     {0x000c, WRITE("WRITE AND VERIFY(32)", LAYOUT_32, FLAGS_VERIFIED)},
     {0x000d, SAME("WRITE SAME(32)", LAYOUT_32)},
-    {0x000e, RANGE("ORWRITE(32)", LAYOUT_32)},
+    {0x000e, COMBINE("ORWRITE(32)", LAYOUT_32, FLAGS_OR, COMBINE_OR)},
     {0x000f, WRITE("WRITE ATOMIC(32)", LAYOUT_32, FLAGS_WRITE)},
     {0x0010, WRITE("WRITE STREAM(32)", LAYOUT_32, FLAGS_WRITE)},
-    {0x0011, VOLUME("WRITE SCATTERED(32)")},
+    {0x0011, SCATTERED("WRITE SCATTERED(32)", LAYOUT_SCATTERED_32)},
     {0x0012, HARMLESS("GET LBA STATUS(32)")},
-    {0x1ff0, {.name = "ATA PASS-THROUGH(32)", .kind = COMMAND_ATA, .long_form = true}},
+    {0x1ff0, ATA("ATA PASS-THROUGH(32)")},
 };
 
 static const struct action_row actions_83[] = {
     {0x00, {.name = "EXTENDED COPY(LID1)", .kind = COMMAND_EXTENDED_COPY}},
     {0x01, {.name = "EXTENDED COPY(LID4)", .kind = COMMAND_EXTENDED_COPY, .long_form = true}},
-    {0x10, HARMLESS("POPULATE TOKEN")}, /* names content; changes none */
-    {0x11, {.name = "WRITE USING TOKEN", .kind = COMMAND_WRITE_TOKEN}},
+    {0x10, LIST("POPULATE TOKEN", COMMAND_POPULATE)},
+    {0x11, LIST("WRITE USING TOKEN", COMMAND_WRITE_TOKEN)},
     {0x1c, HARMLESS("COPY OPERATION ABORT")},
+};
+
+/* SPC-5 6.24 and on: what the copy manager did. */
+static const struct action_row actions_84[] = {
+    {0x00, HARMLESS("RECEIVE COPY STATUS(LID1)")},
+    {0x01, HARMLESS("RECEIVE COPY DATA(LID1)")},
+    {0x03, HARMLESS("RECEIVE COPY OPERATING PARAMETERS")},
+    {0x04, HARMLESS("RECEIVE COPY FAILURE DETAILS(LID1)")},
+    {0x05, HARMLESS("RECEIVE COPY STATUS(LID4)")},
+    {0x06, HARMLESS("RECEIVE COPY DATA(LID4)")},
+    {0x07,
+     {.name = "RECEIVE ROD TOKEN INFORMATION", .kind = COMMAND_TOKENS, .layout = LAYOUT_LIST_IN}},
+    {0x08, HARMLESS("REPORT ALL ROD TOKENS")},
 };
 
 /* ZBC-2: close, finish and open a zone move its write pointer at most; reset drops its content. */
@@ -194,8 +233,8 @@ static const struct action_row actions_9e[] = {
 };
 
 static const struct action_row actions_9f[] = {
-    {0x11, RANGE("WRITE LONG(16)", LAYOUT_16_SINGLE)},
-    {0x12, VOLUME("WRITE SCATTERED(16)")},
+    {0x11, LONG("WRITE LONG(16)", LAYOUT_16_SINGLE)},
+    {0x12, SCATTERED("WRITE SCATTERED(16)", LAYOUT_SCATTERED_16)},
     {0x13, VOLUME("COALESCING COPY")},
 };
 
@@ -218,8 +257,9 @@ struct action_table {
 
 static const struct action_table action_tables[] = {
     {0x7f, 2, actions_7f, COUNT(actions_7f)}, {0x83, 1, actions_83, COUNT(actions_83)},
-    {0x94, 1, actions_94, COUNT(actions_94)}, {0x9e, 1, actions_9e, COUNT(actions_9e)},
-    {0x9f, 1, actions_9f, COUNT(actions_9f)}, {0xa4, 1, actions_a4, COUNT(actions_a4)},
+    {0x84, 1, actions_84, COUNT(actions_84)}, {0x94, 1, actions_94, COUNT(actions_94)},
+    {0x9e, 1, actions_9e, COUNT(actions_9e)}, {0x9f, 1, actions_9f, COUNT(actions_9f)},
+    {0xa4, 1, actions_a4, COUNT(actions_a4)},
 };
 
 static uint16_t read_action(struct cursor cdb, const struct action_table *table) {
@@ -294,9 +334,57 @@ static void read_range(struct cursor c, enum layout layout, uint8_t flags, struc
         cursor_skip(&c, 8);
         to->blocks = cursor_be32(&c);
         break;
+    case LAYOUT_SCATTERED_16: /* the flags are in byte 2, as it begins there */
+        cursor_skip(&c, 1);
+        to->data_offset = cursor_be16(&c);
+        cursor_skip(&c, 2);
+        to->range_count = cursor_be16(&c);
+        to->blocks = cursor_be32(&c);
+        break;
+    case LAYOUT_SCATTERED_32:
+        cursor_skip(&c, 1);
+        to->data_offset = cursor_be16(&c);
+        cursor_skip(&c, 2);
+        to->range_count = cursor_be16(&c);
+        cursor_skip(&c, 10);
+        to->blocks = cursor_be32(&c);
+        break;
+    case LAYOUT_LIST_16:
+        cursor_skip(&c, 4);
+        to->list_id = cursor_be32(&c);
+        break;
+    case LAYOUT_LIST_IN:
+        to->list_id = cursor_be32(&c);
+        break;
     }
     if (!cursor_ok(&c))
         to->kind = COMMAND_UNKNOWN;
+}
+
+/* SBC-4 5.11: what the 32-byte form has beyond the 16-byte one. */
+static void read_generation(struct cursor cdb, struct command *to) {
+    if (to->opcode != 0x7f)
+        return;
+    cursor_skip(&cdb, 2);
+    unsigned operation = cursor_u8(&cdb) & 0x07;
+    to->policy = cursor_u8(&cdb) & 0x0f;
+    cursor_skip(&cdb, 16);
+    to->by_generation = cursor_be32(&cdb) != 0;
+    to->clears = operation != 0;
+    if (operation > 1)
+        to->kind = COMMAND_OPAQUE_RANGE;
+}
+
+/*
+ * SBC-4 5.30: a unit that stops writes its cache to the medium first, unless NO_FLUSH. With IMMED
+ * the status comes before it has.
+ */
+static void read_stop(struct cursor c, uint8_t flags, struct command *to) {
+    cursor_skip(&c, 2);
+    uint8_t what = cursor_u8(&c);
+    bool stops = (what & 0xf0) == 0 && (what & 0x01) == 0;
+    if (cursor_ok(&c) && stops && (what & 0x04) == 0 && (flags & 0x01) == 0)
+        to->kind = COMMAND_FLUSH;
 }
 
 static void read_flags(struct cursor c, enum flags meaning, uint8_t flags, struct command *to) {
@@ -304,6 +392,7 @@ static void read_flags(struct cursor c, enum flags meaning, uint8_t flags, struc
     case FLAGS_NONE:
         break;
     case FLAGS_WRITE:
+    case FLAGS_OR:
         to->protect = (flags & 0xe0) != 0;
         to->fua = (flags & 0x08) != 0;
         break;
@@ -325,37 +414,70 @@ static void read_flags(struct cursor c, enum flags meaning, uint8_t flags, struc
         to->vital = (flags & 0x01) != 0;
         to->page = cursor_u8(&c);
         break;
+    case FLAGS_XD: /* SBC-3 5.49: DISABLE WRITE leaves the medium alone, the XOR is read only */
+        to->protect = (flags & 0xe1) != 0;
+        to->fua = (flags & 0x08) != 0;
+        if ((flags & 0x04) != 0)
+            to->kind = COMMAND_HARMLESS;
+        break;
+    case FLAGS_XP:
+        to->protect = (flags & 0x01) != 0;
+        to->fua = (flags & 0x08) != 0;
+        break;
+    case FLAGS_LONG:
+        to->spoils = (flags & 0xc0) != 0;
+        to->physical = (flags & 0x20) != 0;
+        break;
+    case FLAGS_REASSIGN:
+        to->long_form = (flags & 0x02) != 0;
+        to->long_list = (flags & 0x01) != 0;
+        break;
+    case FLAGS_RESERVE:
+        to->aborts = (flags & 0x1f) == 0x05;
+        break;
+    case FLAGS_STOP:
+        read_stop(c, flags, to);
+        break;
     }
     if (!cursor_ok(&c))
         to->kind = COMMAND_UNKNOWN;
 }
 
-/*
- * Most ATA commands that tools send through (SMART, IDENTIFY, power modes) change no media: those
- * that only bring data in, and the harmless ones without data. SAT-4, 12.2: PROTOCOL in bits 4..1
- * of byte 1; the command is byte 14 of the 16-byte form, 9 of the 12-byte one, 25 of the 32.
- */
-static bool ata_is_harmless(struct cursor cdb, const struct command *command) {
-    static const uint8_t without_data[] = {0x90, 0x98, 0xb0, 0xe0, 0xe1, 0xe2,
-                                           0xe3, 0xe5, 0xe6, 0xe7, 0xea};
-    enum { HARD_RESET = 0, SOFT_RESET = 1, NON_DATA = 3, PIO_IN = 4, DIAGNOSTIC = 8 };
-    enum { DMA_IN = 10, RETURN_INFORMATION = 15 };
-    size_t command_at = command->opcode == 0x85 ? 14 : command->opcode == 0xa1 ? 9 : 25;
-    struct cursor at_protocol = cdb;
-    cursor_skip(&at_protocol, command->long_form ? 10 : 1);
-    unsigned protocol = cursor_u8(&at_protocol) >> 1 & 0x0f;
-    cursor_skip(&cdb, command_at);
-    uint8_t ata = cursor_u8(&cdb);
-    if (!cursor_ok(&cdb) || !cursor_ok(&at_protocol))
-        return false;
-    if (protocol == HARD_RESET || protocol == SOFT_RESET || protocol == PIO_IN ||
-        protocol == DIAGNOSTIC || protocol == DMA_IN || protocol == RETURN_INFORMATION)
-        return true;
-    for (size_t i = 0; protocol == NON_DATA && i < sizeof without_data; i++) {
-        if (without_data[i] == ata)
-            return true;
+static void read_ata(const uint8_t *cdb, size_t bytes, struct command *to) {
+    struct ata_effect effect = ata_parse(cdb, bytes);
+    to->ata = effect.name;
+    to->lba = effect.lba;
+    to->blocks = effect.blocks;
+    to->spoils = effect.spoils;
+    switch (effect.kind) {
+    case ATA_HARMLESS:
+        to->kind = COMMAND_HARMLESS;
+        break;
+    case ATA_RANGE:
+        to->kind = COMMAND_OPAQUE_RANGE;
+        break;
+    case ATA_TRIM:
+        to->kind = COMMAND_ATA_TRIM;
+        break;
+    case ATA_CAPACITY:
+        to->kind = COMMAND_FORMAT;
+        break;
+    case ATA_VOLUME:
+        to->kind = COMMAND_OPAQUE_VOLUME;
+        break;
     }
-    return false;
+}
+
+static bool is_ata(const struct command *command) {
+    return command->opcode == 0x85 || command->opcode == 0xa1 ||
+           (command->opcode == 0x7f && command->service_action == 0x1ff0);
+}
+
+/* Bytes before the one with the flags. */
+static size_t flags_at(enum layout layout) {
+    if (layout == LAYOUT_32 || layout == LAYOUT_SCATTERED_32)
+        return 9;
+    return layout == LAYOUT_SCATTERED_16 ? 1 : 0;
 }
 
 void command_parse(const uint8_t *cdb, size_t cdb_bytes, struct command *command) {
@@ -372,13 +494,15 @@ void command_parse(const uint8_t *cdb, size_t cdb_bytes, struct command *command
     command->name = row->name;
     command->kind = (enum command_kind)row->kind;
     command->long_form = row->long_form;
-    if (row->layout == LAYOUT_32)
-        cursor_skip(&c, 9);
+    command->combination = (enum combination)row->combination;
+    cursor_skip(&c, flags_at((enum layout)row->layout));
     uint8_t flags = cursor_u8(&c);
     read_range(c, (enum layout)row->layout, flags, command);
     read_flags(c, (enum flags)row->flags, flags, command);
-    if (command->kind == COMMAND_ATA && ata_is_harmless(whole, command))
-        command->kind = COMMAND_HARMLESS;
+    if (row->flags == FLAGS_OR)
+        read_generation(whole, command);
+    if (is_ata(command))
+        read_ata(cdb, cdb_bytes, command);
 }
 
 bool command_changes_media(const struct command *command) {
@@ -386,6 +510,10 @@ bool command_changes_media(const struct command *command) {
     case COMMAND_HARMLESS:
     case COMMAND_INQUIRY:
     case COMMAND_CAPACITY:
+    case COMMAND_READ:
+    case COMMAND_RESERVE:
+    case COMMAND_POPULATE:
+    case COMMAND_TOKENS:
     case COMMAND_FLUSH:
         return false;
     default:
@@ -394,7 +522,9 @@ bool command_changes_media(const struct command *command) {
 }
 
 const char *command_text(const struct command *command, char *text, size_t size) {
-    if (command->name != NULL) {
+    if (command->ata != NULL) {
+        snprintf(text, size, "%s (%s)", command->name, command->ata);
+    } else if (command->name != NULL) {
         /* On the way of every write: snprintf would be a twentieth of its whole cost. */
         if (memccpy(text, command->name, '\0', size) == NULL)
             text[size - 1] = '\0';

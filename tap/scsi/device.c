@@ -55,7 +55,8 @@ bool device_standard_inquiry(const uint8_t *data, size_t bytes, struct standard_
         return false;
     for (size_t i = 0; i < sizeof disk_types; i++)
         inquiry->is_disk |= first >> 5 == 0 && (first & 0x1f) == disk_types[i];
-    cursor_skip(&c, 7);
+    inquiry->removable = (cursor_u8(&c) & 0x80) != 0;
+    cursor_skip(&c, 6);
     const uint8_t *vendor = cursor_bytes(&c, 8);
     /* Linux LIO and tgt unmap without looking at the block. */
     if (vendor != NULL)
@@ -192,6 +193,23 @@ bool device_provisioning(const uint8_t *data, size_t bytes, enum unmapped_conten
     return true;
 }
 
+bool device_limits(const uint8_t *data, size_t bytes, struct device_limits *limits) {
+    struct cursor c = cursor_of(data, bytes);
+    *limits = (struct device_limits){0};
+    if (!is_page(&c, PAGE_LIMITS))
+        return false;
+    struct cursor body = page_body(&c);
+    cursor_skip(&body, 24);
+    uint32_t granularity = cursor_be32(&body);
+    uint32_t alignment = cursor_be32(&body);
+    if (!cursor_ok(&body))
+        return false;
+    limits->unmap_granularity = granularity;
+    if ((alignment & UINT32_C(0x80000000)) != 0)
+        limits->unmap_alignment = alignment & INT32_MAX;
+    return true;
+}
+
 bool device_capacity(const uint8_t *data, size_t bytes, bool long_form, struct capacity *capacity) {
     struct cursor c = cursor_of(data, bytes);
     uint64_t last = long_form ? cursor_be64(&c) : cursor_be32(&c);
@@ -205,9 +223,13 @@ bool device_capacity(const uint8_t *data, size_t bytes, bool long_form, struct c
     if (!long_form)
         return true;
     uint8_t protection = cursor_u8(&c);
-    cursor_skip(&c, 1);
+    uint8_t exponent = cursor_u8(&c) & 0x0f;
     uint8_t provisioning = cursor_u8(&c);
+    uint8_t aligned = cursor_u8(&c);
     capacity->complete = cursor_ok(&c);
+    capacity->physical_exponent = capacity->complete ? exponent : 0;
+    capacity->lowest_aligned =
+        capacity->complete ? (uint16_t)((provisioning & 0x3f) << 8 | aligned) : 0;
     capacity->protection = capacity->complete && (protection & 0x01) != 0;
     capacity->provisioned = capacity->complete && (provisioning & 0x80) != 0;
     capacity->zeros = capacity->complete && (provisioning & 0x40) != 0;

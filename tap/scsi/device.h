@@ -14,6 +14,7 @@ enum { DEVICE_NAME_BYTES = 256 };
 enum device_page {
     PAGE_SERIAL = 0x80,
     PAGE_IDENTIFICATION = 0x83,
+    PAGE_LIMITS = 0xb0,
     PAGE_PROVISIONING = 0xb2,
 };
 
@@ -27,6 +28,7 @@ enum unmapped_content {
 
 struct standard_inquiry {
     bool is_disk;      /* a direct-access block device that is there */
+    bool removable;    /* RMB */
     bool ignores_same; /* zeroes on WRITE SAME with UNMAP whatever block it was given */
 };
 
@@ -55,13 +57,24 @@ unsigned device_designator(uint8_t kind, uint8_t code_set, const uint8_t *bytes,
 /* VPD page B2h (SBC-4 6.6.7). False: cut or another page. */
 bool device_provisioning(const uint8_t *data, size_t bytes, enum unmapped_content *unmapped);
 
+/* VPD page B0h (SBC-4 6.6.4), as far as it concerns the effect of UNMAP. */
+struct device_limits {
+    uint32_t unmap_granularity; /* blocks; 0 not said */
+    uint32_t unmap_alignment;   /* 0 when it is not valid (UGAVALID) */
+};
+
+/* False: cut or another page. */
+bool device_limits(const uint8_t *data, size_t bytes, struct device_limits *limits);
+
 struct capacity {
     uint64_t blocks; /* 0: more than READ CAPACITY(10) can say */
     uint32_t block_bytes;
-    bool complete;    /* READ CAPACITY(16) up to the provisioning bits */
-    bool provisioned; /* LBPME */
-    bool zeros;       /* LBPRZ */
-    bool protection;  /* PROT_EN */
+    bool complete;             /* READ CAPACITY(16) up to the provisioning bits */
+    bool provisioned;          /* LBPME */
+    bool zeros;                /* LBPRZ */
+    bool protection;           /* PROT_EN */
+    uint8_t physical_exponent; /* LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT */
+    uint16_t lowest_aligned;   /* LOWEST ALIGNED LOGICAL BLOCK ADDRESS */
 };
 
 /* READ CAPACITY(10) or (16) data (SBC-4 5.20, 5.21). False: cut before the block length, or absurd.

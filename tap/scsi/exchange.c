@@ -8,7 +8,8 @@ enum {
 };
 
 static bool is_learned_from(const struct command *command) {
-    return command->kind == COMMAND_INQUIRY || command->kind == COMMAND_CAPACITY;
+    return command->kind == COMMAND_INQUIRY || command->kind == COMMAND_CAPACITY ||
+           command->kind == COMMAND_TOKENS;
 }
 
 static bool data_matters(const struct command *command) {
@@ -20,6 +21,10 @@ static bool data_matters(const struct command *command) {
     case COMMAND_MODE_SELECT:
     case COMMAND_EXTENDED_COPY:
     case COMMAND_WRITE_TOKEN:
+    case COMMAND_POPULATE:
+    case COMMAND_SCATTERED:
+    case COMMAND_REASSIGN:
+    case COMMAND_ATA_TRIM:
         return true;
     default:
         return false;
@@ -65,6 +70,8 @@ struct exchange *exchange_create(struct nexus *n, struct path *path,
     DL_APPEND2(n->exchanges, x, nexus_prev, nexus_next);
     t->exchange_count++;
     rival_open(x);
+    if (parsed->kind == COMMAND_EXTENDED_COPY)
+        DL_APPEND2(t->copies, x, copy_prev, copy_next);
     if (x->holder != NULL)
         *x->holder = x;
     return x;
@@ -82,7 +89,10 @@ void exchange_destroy(struct exchange *x) {
     struct tracker *t = x->nexus->tracker;
     rival_close(x);
     rival_free(x->rivals);
+    audit_free(x);
     drop_payload(x);
+    if (x->command.kind == COMMAND_EXTENDED_COPY)
+        DL_DELETE2(t->copies, x, copy_prev, copy_next);
     free(x->answer);
     DL_DELETE(t->oldest, x);
     DL_DELETE2(x->nexus->exchanges, x, nexus_prev, nexus_next);
@@ -153,31 +163,31 @@ uint8_t *exchange_parameters(const struct exchange *x, size_t *bytes) {
     *bytes = 0;
     if (payload == NULL || payload_length(payload) > PARAMETER_BYTES)
         return NULL;
-    size_t length = (size_t)payload_length(payload);
-    uint8_t *copy = malloc(length);
-    size_t part = 0;
-    for (; copy != NULL && *bytes < length; *bytes += part) {
-        const uint8_t *from = payload_bytes(payload, *bytes, length - *bytes, &part);
-        if (from == NULL)
-            break;
-        memcpy(copy + *bytes, from, part);
-    }
-    return copy;
+    AUTO_FREE uint8_t *copy = malloc((size_t)payload_length(payload));
+    if (copy == NULL || !payload_copy(payload, 0, copy, (size_t)payload_length(payload)))
+        return NULL;
+    *bytes = (size_t)payload_length(payload);
+    return take_pointer(&copy);
 }
 
 bool tracker_wants_data_in(const struct exchange *x) {
-    return is_learned_from(&x->command);
+    return x->audit != NULL || is_learned_from(&x->command);
 }
 
 void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes) {
+    if (x->audit != NULL) {
+        audit_data(x, offset, data, bytes);
+        return;
+    }
     /* In order, or not at all: an answer this short comes in one piece. */
-    if (!tracker_wants_data_in(x) || offset != x->answer_bytes || offset >= ANSWER_BYTES)
+    if (!is_learned_from(&x->command) || offset != x->answer_bytes || offset >= ANSWER_BYTES ||
+        bytes == 0)
         return;
     size_t room = ANSWER_BYTES - (size_t)offset;
     if (bytes > room)
         bytes = room;
     uint8_t *grown = realloc(x->answer, x->answer_bytes + bytes);
-    if (grown == NULL || bytes == 0)
+    if (grown == NULL)
         return;
     x->answer = grown;
     memcpy(grown + x->answer_bytes, data, bytes);
@@ -186,6 +196,7 @@ void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, s
 
 void tracker_data_in_revoke(struct exchange *x) {
     x->answer_bytes = 0;
+    audit_free(x);
 }
 
 void tracker_data_out(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes) {

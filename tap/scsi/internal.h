@@ -2,19 +2,23 @@
  * internal: what the files of tap/scsi share, and nobody else includes.
  *
  * tracker.c is the door, exchange.c keeps commands in flight within their limits, path.c knows
- * targets, paths and logical units, alias.c which of them may be the same; change.c judges a
- * command that ended, apply.c makes updates of it, region.c finds what it may have touched when
- * that is all that can be said; rival.c finds overlapping commands, gap.c says what is not known.
+ * targets, paths and logical units, alias.c which of them may be the same, attention.c what a
+ * device says of a change of those; change.c judges a command that ended, apply.c, copy.c and
+ * token.c make updates of it, region.c finds what it may have touched when that is all that can be
+ * said; rival.c finds overlapping commands, gap.c says what is not known; audit.c sums up what
+ * READs return.
  */
 #ifndef SANREWIND_TAP_SCSI_INTERNAL_H
 #define SANREWIND_TAP_SCSI_INTERNAL_H
 
+#include "common/cursor.h"
 #include "common/rangeset.h"
 #include "tap/scsi/command.h"
 #include "tap/scsi/device.h"
 #include "tap/scsi/parameter.h"
 #include "tap/scsi/payload.h"
 #include "tap/scsi/sense.h"
+#include "tap/scsi/token.h"
 #include "tap/scsi/tracker.h"
 
 #define HASH_NONFATAL_OOM 1
@@ -22,7 +26,7 @@
 
 enum { TEXT_BYTES = 320, SAVED_CDB_BYTES = 32 };
 
-/* A command in flight that will, when it ends well, be an update of [first, end) of its unit. */
+/* A command in flight that changes, when it ends well, something in [first, end) of its unit. */
 struct open_change {
     uint64_t first;
     uint64_t end;
@@ -39,6 +43,10 @@ struct unit {
     uint64_t changes;    /* updates so far: heals of gaps */
     uint64_t touched_ns; /* since when something was said of its content; 0: nothing yet */
     uint64_t newest_ns;  /* greatest time of an update */
+    /* ORWRITE may end in GOOD and do nothing (SBC-4 4.27.4): the policy that was set last does
+     * (`discards`) or does not (`applies`) allow that; neither: none was seen to be set. */
+    bool discards;
+    bool applies;
     UT_hash_handle hh;
 };
 
@@ -55,6 +63,18 @@ struct path {
     bool dirty;         /* more is known than was announced */
     bool ignores_same;  /* see struct standard_inquiry */
     bool block_guessed; /* from the length of a write, no READ CAPACITY was seen */
+    bool block_stale;   /* the block length may have changed since it was seen */
+    bool size_stale;    /* likewise the size */
+    bool unsure;        /* it may lead to another unit than when its name was seen */
+    bool removable;     /* RMB: its medium can be another one */
+    bool refused;       /* blocks of a length that is not supported: nothing of it is recorded */
+    bool refusal_said;
+    bool protection_said; /* that protection information is not supported */
+    bool physical_known;
+    uint8_t physical_exponent;  /* logical blocks per physical one, as a power of two */
+    uint16_t physical_aligned;  /* the lowest LBA that begins a physical block */
+    uint32_t unmap_granularity; /* blocks; 0 not known */
+    uint32_t unmap_alignment;
     enum unmapped_content unmapped_by_capacity;
     enum unmapped_content unmapped_by_page;
     /* The last gap over all of it: nothing changed since when unit->changes is still the same. */
@@ -121,7 +141,9 @@ struct exchange {
     uint64_t recent_before; /* tracker->recent_count when it began */
     bool came_late;         /* issued before some of those had ended */
     struct rivals *rivals;
+    struct audit *audit;                          /* of a READ that is compared */
     struct exchange *prev, *next;                 /* tracker->oldest */
+    struct exchange *copy_prev, *copy_next;       /* tracker->copies */
     struct exchange *nexus_prev, *nexus_next;     /* nexus->exchanges */
     struct exchange *holding_prev, *holding_next; /* tracker->holding */
 };
@@ -130,7 +152,7 @@ struct exchange {
 
 /* A change that ended a while ago: a command that comes late may have been in flight with it. */
 struct ended_change {
-    const struct unit *unit; /* not to be followed: it may be gone */
+    const struct unit *unit; /* not to be followed: it may be gone; NULL: any */
     uint64_t first;
     uint64_t end;
     uint64_t issued_ns;
@@ -148,6 +170,11 @@ struct tracker {
     struct target *targets;
     struct unit *units; /* those with a designator */
     struct blindness blind;
+    struct tokens *tokens;   /* NULL until one is needed */
+    struct exchange *copies; /* EXTENDED COPY in flight: they change other units than their own */
+    uint64_t reads;          /* that could be audited */
+    size_t audits;           /* of those in flight */
+    bool overlooks;          /* there was no memory to note a command in flight: no audits then */
     size_t path_count;
     size_t provisional_count; /* targets that have no name yet */
     size_t exchange_count;
@@ -178,6 +205,20 @@ void path_guess_block(struct path *path, uint32_t block_bytes);
 enum unmapped_content path_unmapped(const struct path *path);
 /* All paths of one designator; NULL when there is none. */
 struct unit *unit_named(struct tracker *t, const char *designator);
+/* What recoveryd is to know it by: one that is announced, whose block length is known. Or NULL. */
+struct path *unit_path(const struct unit *unit, const struct path *preferred);
+/* What changes with these blocks, when the device writes in physical ones. */
+struct block_range path_physical(const struct path *path, uint64_t lba);
+
+/* attention.c */
+/* The device says that something about it changed. */
+void attention_take(struct exchange *x, const struct sense *sense, uint64_t time_ns);
+/* The geometry of the unit may be another from now on. */
+void attention_geometry(struct unit *unit);
+/* Can blocks of this length be followed? */
+bool attention_supports(uint32_t block_bytes);
+/* Says once that nothing of this path is recorded. */
+void attention_refuse(struct tracker *t, struct path *path, uint64_t time_ns);
 
 /* exchange.c */
 struct exchange *exchange_create(struct nexus *n, struct path *path,
@@ -209,30 +250,88 @@ struct ending {
 /* change.c */
 /* It ended with a status. */
 void change_ended(struct exchange *x, const struct tracker_status *status);
-/* It may have ended without one being seen, or not. */
-void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 /* It ended without one. */
 void change_abandoned(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
+/*
+ * It may never end, and may have been done or not: a gap over what its data may have changed so
+ * far. It stays open: when it ends well after all, its update ends the gap.
+ */
+void change_doubt(struct exchange *x, uint16_t reason, const char *text, uint64_t time_ns);
 /* The path's block length, or what the amount of data tells of it; 0 unknown. */
 uint32_t change_block_bytes(const struct exchange *x);
+/* Another block length than the known one, that the amount of data shows which the device took; or
+ * 0. */
+uint32_t change_other_block(const struct ending *e);
 /* Can blocks [lba, lba + blocks) exist? */
 bool change_range_fits(uint64_t lba, uint64_t blocks, uint32_t block_bytes);
 /* An update of the volume, and a gap over what others touched meanwhile. */
 void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint64_t blocks,
                    const struct payload *data);
+/* A command that copies more than this is not believed: it would be split into too many records. */
+#define CHANGE_MOST_COPIED_BYTES (UINT64_C(64) << 30)
+
+/* Where the content of a copy came from. */
+struct change_source {
+    struct path *path;
+    uint64_t lba;
+    uint64_t from_ns;
+    uint64_t until_ns;
+};
+/*
+ * A copy (or, without a source, zeros) to blocks of any path. Changes that ended while the command
+ * was open, but not those at or behind `until` in tracker->recent_count, have no order with it.
+ */
+void change_copy(const struct ending *e, struct path *path, uint64_t lba, uint64_t blocks,
+                 const struct change_source *source, uint64_t until);
 /* Blocks [first, end) are not known any more; UINT64_MAX is the end of the volume. */
 void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_t end,
                 const char *format, ...) __attribute__((format(printf, 5, 6)));
 void change_volume_gap(const struct ending *e, uint16_t reason, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* For --decode only: it changed nothing, or not as it was asked to. */
+void change_show(const struct ending *e);
+
 /* apply.c: commands whose effect is known */
 void apply_write(const struct ending *e);
 void apply_write_same(const struct ending *e);
 void apply_unmap(const struct ending *e);
+/* The list of a WRITE SCATTERED: false when it has not come, or contradicts the CDB. */
+bool apply_scattered_list(const struct exchange *x, uint32_t block_bytes);
+struct block_range apply_scattered_at(const struct exchange *x, uint32_t index);
+void apply_scattered(const struct ending *e);
+
+/* copy.c */
+void copy_apply(const struct ending *e);
+/* May it write to these blocks of the unit? */
+bool copy_touches(const struct exchange *x, const struct unit *unit, uint64_t first, uint64_t end);
+
+/* token.c */
+void token_populated(const struct ending *e);
+void token_informed(const struct ending *e);
+void token_apply(const struct ending *e);
+/* Its list identifiers mean nothing any more. NULL: the tracker ends. */
+void token_forget(struct tracker *t, const struct nexus *n);
+
+/* audit.c */
+/* Is it the turn of this READ? */
+bool audit_is_due(struct tracker *t, const struct path *path, const struct command *command,
+                  uint32_t data_in_bytes);
+void audit_begin(struct exchange *x);
+void audit_data(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
+/* It ended well: tell the sink. */
+void audit_end(const struct ending *e);
+void audit_free(struct exchange *x);
 
 /* region.c: where a command had, or may have had, an effect that is not known */
 void region_gap(const struct ending *e, uint16_t reason, const char *text);
+/* Blocks of a path that need not be that of the command. */
+void region_blocks(const struct ending *e, struct path *path, uint16_t reason, const char *text,
+                   uint64_t lba, uint64_t blocks, uint32_t block_bytes);
+
+/* What a segment of a copy writes to, on every path of the unit. */
+void region_segment(const struct ending *e, uint16_t reason, const char *text,
+                    const struct copy_segment *segment, const struct unit *unit);
 
 /* rival.c */
 void rival_open(struct exchange *x);
@@ -254,6 +353,21 @@ void rival_settle(struct exchange *x, uint64_t time_ns);
  */
 void rival_clashes(const struct exchange *x, uint64_t first, uint64_t end, void *context,
                    void (*found)(void *context, uint64_t first, uint64_t end));
+/* Is it one whose rivals are looked for? */
+bool rival_judges(const struct exchange *x);
+/* May an open command of the unit, other than `except`, change these blocks of it? */
+bool rival_is_open(const struct unit *unit, const struct exchange *except, uint64_t first,
+                   uint64_t end);
+/* The same, or an open command of another unit that may be this one, or that copies to it. */
+bool rival_in_flight(struct tracker *t, const struct unit *unit, const struct exchange *except,
+                     uint64_t first, uint64_t end);
+/*
+ * The parts of [first, end) of any unit that changed, or may have, while `x` was open: those that
+ * ended, of the first `until` in tracker->recent_count.
+ */
+void rival_during(const struct exchange *x, const struct unit *unit, uint64_t first, uint64_t end,
+                  uint64_t until, uint64_t time_ns, void *context,
+                  void (*found)(void *context, uint64_t first, uint64_t end, uint64_t ended_ns));
 /* When the last of its rivals ended; 0 without any. */
 uint64_t rival_newest_ns(const struct exchange *x);
 /* Did somebody else write just the same to all of its range, and nobody anything else? */
@@ -309,5 +423,7 @@ void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t 
 bool alias_may_share(const struct target *a, const struct target *b);
 /* The path was announced just now: what changed on others before may have changed it. */
 void alias_newcomer(struct tracker *t, struct path *path);
+/* May an open command change these blocks, of a unit that may be the same as this one? */
+bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, uint64_t end);
 
 #endif

@@ -2,8 +2,13 @@
 
 #include "common/cursor.h"
 
-enum { RANGE_BYTES = 16, TOKEN_BYTES = 512, CSCD_BYTES = 32 };
-enum { CSCD_IDENTIFICATION = 0xe4, SEGMENT_BLOCK = 0x02, SEGMENT_BLOCK_OFFSET = 0x0a };
+enum { RANGE_BYTES = 16, TOKEN_BYTES = 512, CSCD_BYTES = 32, TRIM_BYTES = 8 };
+enum {
+    CSCD_IDENTIFICATION = 0xe4,
+    SEGMENT_BLOCK = 0x02,
+    SEGMENT_BLOCK_OFFSET = 0x0a,
+    SEGMENT_BLOCK_HELD = 0x0d, /* as 02h; the data can be asked for as well */
+};
 
 bool unmap_list_parse(const uint8_t *data, size_t bytes, struct range_list *list) {
     struct cursor c = cursor_of(data, bytes);
@@ -31,6 +36,17 @@ bool token_list_parse(const uint8_t *data, size_t bytes, struct range_list *list
     return true;
 }
 
+bool populate_list_parse(const uint8_t *data, size_t bytes, struct range_list *list) {
+    struct cursor c = cursor_of(data, bytes);
+    cursor_skip(&c, 14); /* length, flags, timeout, type */
+    size_t length = cursor_be16(&c);
+    size_t start = bytes - cursor_left(&c);
+    if (!cursor_ok(&c) || !cursor_skip(&c, length / RANGE_BYTES * RANGE_BYTES))
+        return false;
+    *list = (struct range_list){data, bytes, start, length / RANGE_BYTES};
+    return true;
+}
+
 struct block_range range_list_at(const struct range_list *list, size_t index) {
     struct cursor c = cursor_of(list->data, list->bytes);
     cursor_skip(&c, list->start + index * RANGE_BYTES);
@@ -39,12 +55,52 @@ struct block_range range_list_at(const struct range_list *list, size_t index) {
     return (struct block_range){lba, blocks};
 }
 
+size_t ata_trim_count(size_t bytes) {
+    return bytes / TRIM_BYTES;
+}
+
+struct block_range ata_trim_at(const uint8_t *data, size_t bytes, size_t index) {
+    struct cursor c = cursor_of(data, bytes);
+    cursor_skip(&c, index * TRIM_BYTES);
+    uint64_t entry = cursor_le64(&c);
+    return (struct block_range){entry & UINT64_C(0xffffffffffff), entry >> 48};
+}
+
+struct block_range scattered_range(const uint8_t bytes[SCATTERED_BYTES]) {
+    struct cursor c = cursor_of(bytes, SCATTERED_BYTES);
+    uint64_t lba = cursor_be64(&c);
+    uint64_t blocks = cursor_be32(&c);
+    return (struct block_range){lba, blocks};
+}
+
+bool reassign_list_parse(const uint8_t *data, size_t bytes, bool long_lba, bool long_list,
+                         struct reassign_list *list) {
+    struct cursor c = cursor_of(data, bytes);
+    size_t each = long_lba ? 8 : 4;
+    if (!long_list)
+        cursor_skip(&c, 2);
+    size_t length = long_list ? cursor_be32(&c) : cursor_be16(&c);
+    if (!cursor_ok(&c) || !cursor_skip(&c, length / each * each))
+        return false;
+    *list = (struct reassign_list){data, bytes, length / each, long_lba};
+    return true;
+}
+
+uint64_t reassign_list_at(const struct reassign_list *list, size_t index) {
+    struct cursor c = cursor_of(list->data, list->bytes);
+    cursor_skip(&c, 4 + index * (list->long_lba ? 8 : 4));
+    return list->long_lba ? cursor_be64(&c) : cursor_be32(&c);
+}
+
 bool copy_list_parse(const uint8_t *data, size_t bytes, bool long_form, struct copy_list *list) {
     struct cursor c = cursor_of(data, bytes);
     size_t targets = 0;
     size_t segments = 0;
-    if (long_form) { /* SPC-5 6.6.2: lengths at 42 and 44 of a 48-byte header */
-        cursor_skip(&c, 42);
+    bool immediate = false;
+    if (long_form) { /* SPC-5 6.6.2: flags at 15, lengths at 42 and 44 of a 48-byte header */
+        cursor_skip(&c, 15);
+        immediate = (cursor_u8(&c) & 0x01) != 0;
+        cursor_skip(&c, 26);
         targets = cursor_be16(&c);
         segments = cursor_be16(&c);
         cursor_skip(&c, 2);
@@ -61,6 +117,7 @@ bool copy_list_parse(const uint8_t *data, size_t bytes, bool long_form, struct c
     *list = (struct copy_list){.data = data,
                                .bytes = bytes,
                                .long_form = long_form,
+                               .immediate = immediate,
                                .targets_start = start,
                                .targets_bytes = targets,
                                .next = start + targets,
@@ -77,7 +134,8 @@ static bool read_cscd(const struct copy_list *list, size_t index, char name[DEVI
     cursor_skip(&all, index * CSCD_BYTES);
     struct cursor cscd = cursor_child(&all, CSCD_BYTES);
     uint8_t type = cursor_u8(&cscd);
-    cursor_skip(&cscd, 3); /* peripheral device type, relative initiator port */
+    bool is_null = (cursor_u8(&cscd) & 0x20) != 0; /* NUL, peripheral device type */
+    cursor_skip(&cscd, 2);                         /* relative initiator port */
     uint8_t code_set = cursor_u8(&cscd) & 0x0f;
     uint8_t kind = cursor_u8(&cscd);
     cursor_skip(&cscd, 1);
@@ -86,34 +144,40 @@ static bool read_cscd(const struct copy_list *list, size_t index, char name[DEVI
     cursor_skip(&cscd, 1);
     *block_bytes = cursor_be24(&cscd);
     const uint8_t *bytes = cursor_bytes(&designator, length);
-    if (!cursor_ok(&cscd) || bytes == NULL || type != CSCD_IDENTIFICATION)
+    if (!cursor_ok(&cscd) || bytes == NULL || type != CSCD_IDENTIFICATION || is_null)
         return false;
     return device_designator(kind & 0x3f, code_set, bytes, length, name) > 0;
 }
 
+/* SPC-4 6.4.6.3 and 6.4.6.9: counted in blocks, or in bytes from within a block. */
+static bool read_where(struct cursor c, uint8_t type, uint8_t flags, struct copy_segment *segment) {
+    bool bytes = type == SEGMENT_BLOCK_OFFSET;
+    if (!bytes)
+        cursor_skip(&c, 2);
+    segment->units = bytes ? cursor_be32(&c) : cursor_be16(&c);
+    segment->units_are_bytes = bytes;
+    segment->units_of_source = !bytes && (flags & 0x02) == 0;
+    segment->carries = (flags & 0x01) != 0;
+    segment->source_lba = cursor_be64(&c);
+    segment->lba = cursor_be64(&c);
+    if (bytes) {
+        segment->source_skip = cursor_be16(&c);
+        segment->skip = cursor_be16(&c);
+    }
+    return cursor_ok(&c);
+}
+
 static enum copy_step read_segment(const struct copy_list *list, struct cursor c, uint8_t type,
-                                   bool of_destination, struct copy_segment *segment) {
-    *segment = (struct copy_segment){.units_are_bytes = type == SEGMENT_BLOCK_OFFSET};
+                                   uint8_t flags, struct copy_segment *segment) {
+    *segment = (struct copy_segment){0};
     size_t source = cursor_be16(&c);
     size_t destination = cursor_be16(&c);
-    if (segment->units_are_bytes) {
-        segment->units = cursor_be32(&c);
-    } else {
-        cursor_skip(&c, 2);
-        segment->units = cursor_be16(&c);
-        segment->units_of_source = !of_destination;
-    }
-    cursor_skip(&c, 8); /* source LBA */
-    segment->lba = cursor_be64(&c);
-    if (segment->units_are_bytes) {
-        cursor_skip(&c, 2);
-        segment->units += cursor_be16(&c); /* from the block's start to the last byte */
-    }
-    if (!cursor_ok(&c))
+    if (!read_where(c, type, flags, segment))
         return COPY_OPAQUE;
-    char ignored[DEVICE_NAME_BYTES];
-    if (!read_cscd(list, source, ignored, &segment->source_block))
+    if (!read_cscd(list, source, segment->source, &segment->source_block)) {
+        segment->source[0] = '\0';
         segment->source_block = 0;
+    }
     if (!read_cscd(list, destination, segment->destination, &segment->destination_block))
         return COPY_OPAQUE;
     return COPY_SEGMENT;
@@ -130,11 +194,12 @@ enum copy_step copy_list_next(struct copy_list *list, struct copy_segment *segme
     size_t length = cursor_be16(&segments);
     struct cursor body = cursor_child(&segments, length);
     list->next += 4 + length;
-    if (!cursor_ok(&body) || (type != SEGMENT_BLOCK && type != SEGMENT_BLOCK_OFFSET)) {
+    if (!cursor_ok(&body) ||
+        (type != SEGMENT_BLOCK && type != SEGMENT_BLOCK_OFFSET && type != SEGMENT_BLOCK_HELD)) {
         list->next = list->end;
         return COPY_OPAQUE;
     }
-    return read_segment(list, body, type, (flags & 0x02) != 0, segment);
+    return read_segment(list, body, type, flags, segment);
 }
 
 static bool blocks_fit(uint64_t blocks, uint64_t all, uint32_t block_bytes, uint64_t size_bytes) {

@@ -1,6 +1,7 @@
 /*
  * parameter: parameter lists that name what a command changes, when its CDB does not: UNMAP,
- * EXTENDED COPY, WRITE USING TOKEN, MODE SELECT. Pure parsers.
+ * WRITE SCATTERED, REASSIGN BLOCKS, EXTENDED COPY, MODE SELECT, and those of ATA. Pure parsers.
+ * Those of tokens are in token.h.
  */
 #ifndef SANREWIND_TAP_SCSI_PARAMETER_H
 #define SANREWIND_TAP_SCSI_PARAMETER_H
@@ -27,17 +28,43 @@ struct range_list {
 /* False: it is cut, or contradicts itself. */
 bool unmap_list_parse(const uint8_t *data, size_t bytes,
                       struct range_list *list); /* SBC-4 5.34.2 */
-bool token_list_parse(const uint8_t *data, size_t bytes, struct range_list *list); /* SPC-5 6.48 */
+/* Of WRITE USING TOKEN (SBC-4 5.58) or POPULATE TOKEN (5.12): its block device ranges. */
+bool token_list_parse(const uint8_t *data, size_t bytes, struct range_list *list);
+bool populate_list_parse(const uint8_t *data, size_t bytes, struct range_list *list);
 /* index < list->count */
 struct block_range range_list_at(const struct range_list *list, size_t index);
 
-/* One segment of a copy: where it writes to. */
+/* DATA SET MANAGEMENT (ACS-5 7.5): eight bytes each, up to the end of the data; 0 blocks: none. */
+size_t ata_trim_count(size_t bytes);
+struct block_range ata_trim_at(const uint8_t *data, size_t bytes, size_t index);
+
+/* WRITE SCATTERED (SBC-4 5.55.2): an LBA range descriptor; the list begins with as many bytes. */
+enum { SCATTERED_BYTES = 32 };
+struct block_range scattered_range(const uint8_t bytes[SCATTERED_BYTES]);
+
+/* REASSIGN BLOCKS (SBC-4 5.26.2). */
+struct reassign_list {
+    const uint8_t *data; /* borrowed */
+    size_t bytes;
+    size_t count;
+    bool long_lba;
+};
+bool reassign_list_parse(const uint8_t *data, size_t bytes, bool long_lba, bool long_list,
+                         struct reassign_list *list);
+uint64_t reassign_list_at(const struct reassign_list *list, size_t index);
+
+/* One segment of a copy: from where to where. Lengths and addresses as the list has them. */
 struct copy_segment {
-    char destination[DEVICE_NAME_BYTES]; /* designator in the form of device.h */
+    char source[DEVICE_NAME_BYTES];      /* designator in the form of device.h; "": not known */
+    char destination[DEVICE_NAME_BYTES]; /* likewise, but never "" */
+    uint64_t source_lba;
     uint64_t lba;
     uint64_t units;
     bool units_are_bytes;  /* otherwise blocks of the destination, or of the source: */
-    bool units_of_source;  /* the source's block length counts */
+    bool units_of_source;  /* the source's block length counts (DC is 0) */
+    bool carries;          /* CAT: what is left of a block goes in front of the next segment */
+    uint32_t source_skip;  /* bytes of the first block */
+    uint32_t skip;         /* likewise of the destination */
     uint32_t source_block; /* 0: not said */
     uint32_t destination_block;
 };
@@ -46,6 +73,7 @@ struct copy_list {
     const uint8_t *data; /* borrowed */
     size_t bytes;
     bool long_form; /* LID4 */
+    bool immediate; /* IMMED: GOOD comes before it is done */
     size_t targets_start;
     size_t targets_bytes;
     size_t next; /* the segment to read next */

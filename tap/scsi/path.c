@@ -52,6 +52,31 @@ struct unit *unit_named(struct tracker *t, const char *designator) {
     return unit;
 }
 
+struct path *unit_path(const struct unit *unit, const struct path *preferred) {
+    struct path *found = NULL;
+    for (struct path *path = unit->paths; path != NULL; path = path->unit_next) {
+        if (path->sink.block_bytes == 0 || path->block_stale || path->refused)
+            continue;
+        if (path == preferred)
+            return path;
+        if (found == NULL || (path->announced && !found->announced))
+            found = path;
+    }
+    return found;
+}
+
+struct block_range path_physical(const struct path *path, uint64_t lba) {
+    enum { MOST = 1 << 15 }; /* the exponent has four bits */
+    if (!path->physical_known) {
+        uint64_t first = lba > MOST - 1 ? lba - (MOST - 1) : 0;
+        return (struct block_range){first, lba - first + MOST};
+    }
+    uint64_t blocks = UINT64_C(1) << path->physical_exponent;
+    uint64_t into = (lba + blocks - path->physical_aligned % blocks) % blocks;
+    uint64_t first = lba > into ? lba - into : 0;
+    return (struct block_range){first, lba - first + (blocks - into)};
+}
+
 static void unit_leave(struct tracker *t, struct path *path) {
     struct unit *unit = path->unit;
     DL_DELETE2(unit->paths, path, unit_prev, unit_next);
@@ -156,10 +181,26 @@ void path_join(struct tracker *t, struct path *path, struct unit *unit) {
     DL_APPEND2(unit->paths, path, unit_prev, unit_next);
 }
 
+/* Which of both its last writes went to is not known. */
+static void doubt_identity(struct tracker *t, struct unit *unit, uint64_t time_ns) {
+    for (struct path *path = unit->paths; path != NULL; path = path->unit_next) {
+        if (path->announced)
+            gap_volume(t, path,
+                       &(struct gap_cause){.reason = GAP_UNKNOWN_CONTENT,
+                                           .text = "a path leads to another volume than before",
+                                           .time_ns = time_ns});
+    }
+}
+
 /* From now on the path is one to the unit of that name. */
-static void set_designator(struct tracker *t, struct path *path, const char *designator) {
+static void set_designator(struct tracker *t, struct path *path, const char *designator,
+                           uint64_t time_ns) {
+    path->unsure = false;
     if (strcmp(path->sink.designator, designator) == 0)
         return;
+    bool renamed = path->sink.designator[0] != '\0';
+    if (renamed)
+        doubt_identity(t, path->unit, time_ns);
     struct unit *to = designator[0] != '\0' ? unit_named(t, designator) : NULL;
     if (to == NULL)
         to = unit_create(t, designator);
@@ -167,15 +208,30 @@ static void set_designator(struct tracker *t, struct path *path, const char *des
         return;
     set_text(path, path->sink.designator, designator);
     path_join(t, path, to);
+    if (renamed)
+        doubt_identity(t, to, time_ns);
 }
 
-static void learn_page(struct tracker *t, struct path *path, uint8_t page, const uint8_t *data,
-                       size_t bytes) {
+static void learn_limits(struct path *path, const uint8_t *data, size_t bytes) {
+    struct device_limits limits;
+    if (!device_limits(data, bytes, &limits))
+        return;
+    path->unmap_granularity = limits.unmap_granularity;
+    path->unmap_alignment = limits.unmap_alignment;
+}
+
+static void learn_page(struct exchange *x, uint64_t time_ns) {
+    struct path *path = x->path;
+    const uint8_t *data = x->answer;
+    size_t bytes = x->answer_bytes;
+    uint8_t page = x->command.page;
     char text[DEVICE_NAME_BYTES];
     if (page == PAGE_SERIAL && device_serial(data, bytes, text))
         set_text(path, path->sink.serial, text);
     else if (page == PAGE_IDENTIFICATION && device_identification(data, bytes, text))
-        set_designator(t, path, text);
+        set_designator(x->nexus->tracker, path, text, time_ns);
+    else if (page == PAGE_LIMITS)
+        learn_limits(path, data, bytes);
     else if (page == PAGE_PROVISIONING)
         device_provisioning(data, bytes, &path->unmapped_by_page);
 }
@@ -186,6 +242,7 @@ static void learn_inquiry(struct path *path, const uint8_t *data, size_t bytes) 
         return;
     path->kind = inquiry.is_disk ? PATH_KIND_DISK : PATH_KIND_OTHER;
     path->ignores_same = inquiry.ignores_same;
+    path->removable = inquiry.removable;
 }
 
 static void set_size(struct path *path, uint64_t size_bytes, uint32_t block_bytes) {
@@ -195,6 +252,10 @@ static void set_size(struct path *path, uint64_t size_bytes, uint32_t block_byte
     sink->size_bytes = size_bytes;
     sink->block_bytes = block_bytes;
     path->block_guessed = false;
+    path->block_stale = false;
+    path->size_stale = false;
+    path->refused = !attention_supports(block_bytes);
+    path->refusal_said = path->refused && path->refusal_said;
 }
 
 static uint16_t flags_of(const struct capacity *capacity) {
@@ -226,14 +287,20 @@ static void learn_capacity(struct path *path, bool long_form, const uint8_t *dat
         set_size(path, capacity.blocks * capacity.block_bytes, capacity.block_bytes);
     else if (sink->block_bytes != capacity.block_bytes)
         set_size(path, 0, capacity.block_bytes);
+    path->block_stale = false;
     if (!capacity.complete)
         return;
     set_flags(path, flags_of(&capacity));
+    path->physical_known = true;
+    path->physical_exponent = capacity.physical_exponent;
+    path->physical_aligned = capacity.lowest_aligned;
 }
 
 void path_guess_block(struct path *path, uint32_t block_bytes) {
+    path->block_stale = false;
     if (path->sink.block_bytes == block_bytes)
         return;
+    path->size_stale = path->sink.size_bytes > 0;
     path->sink.block_bytes = block_bytes;
     path->block_guessed = true;
     path->dirty = true;
@@ -248,13 +315,15 @@ void path_learn(struct exchange *x, uint64_t time_ns) {
     if (command->kind == COMMAND_CAPACITY)
         learn_capacity(path, command->long_form, x->answer, x->answer_bytes);
     else if (command->vital)
-        learn_page(t, path, command->page, x->answer, x->answer_bytes);
+        learn_page(x, time_ns);
     else
         learn_inquiry(path, x->answer, x->answer_bytes);
     /* An address that only ever answered an INQUIRY need not be a volume: a size makes it one. */
     if (path->dirty && path->kind != PATH_KIND_OTHER &&
         (path->announced || path->sink.size_bytes > 0))
         path_announce(t, path, time_ns);
+    if (path->refused)
+        attention_refuse(t, path, time_ns);
 }
 
 void path_take_facts(struct tracker *t, struct path *path, const struct identity_unit *facts,
@@ -262,7 +331,7 @@ void path_take_facts(struct tracker *t, struct path *path, const struct identity
     path->kind = facts->is_disk ? PATH_KIND_DISK : PATH_KIND_OTHER;
     path->ignores_same = facts->ignores_same;
     if (facts->designator[0] != '\0')
-        set_designator(t, path, facts->designator);
+        set_designator(t, path, facts->designator, time_ns);
     if (facts->serial[0] != '\0')
         set_text(path, path->sink.serial, facts->serial);
     if (facts->block_bytes > 0)
@@ -271,4 +340,6 @@ void path_take_facts(struct tracker *t, struct path *path, const struct identity
         set_flags(path, facts->flags);
     if (path->dirty && facts->is_disk)
         path_announce(t, path, time_ns);
+    if (path->refused)
+        attention_refuse(t, path, time_ns);
 }

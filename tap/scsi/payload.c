@@ -260,6 +260,20 @@ const uint8_t *payload_bytes(const struct payload *p, uint64_t offset, size_t wa
     return chunk + at;
 }
 
+bool payload_copy(const struct payload *p, uint64_t offset, uint8_t *to, size_t bytes) {
+    struct range hole;
+    if (offset > p->length || bytes > p->length - offset ||
+        payload_missing(p, offset, offset + bytes, &hole))
+        return false;
+    for (size_t done = 0, part = 0; done < bytes; done += part) {
+        const uint8_t *from = payload_bytes(p, offset + done, bytes - done, &part);
+        if (from == NULL)
+            return false;
+        memcpy(to + done, from, part);
+    }
+    return true;
+}
+
 uint64_t payload_arrived(const struct payload *p) {
     return p->in_order + rangeset_total(&p->rest);
 }

@@ -55,6 +55,8 @@ struct payload *payload_slice(const struct payload *p, uint64_t offset, uint64_t
  * where the data is complete. NULL at the end.
  */
 const uint8_t *payload_bytes(const struct payload *p, uint64_t offset, size_t want, size_t *bytes);
+/* Copies [offset, offset + bytes) out. False: some of it has not come. */
+bool payload_copy(const struct payload *p, uint64_t offset, uint8_t *to, size_t bytes);
 uint32_t payload_crc32c(const struct payload *p, uint64_t offset, uint64_t bytes);
 bool payload_is_zero(const struct payload *p, uint64_t offset, uint64_t bytes);
 

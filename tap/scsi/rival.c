@@ -34,9 +34,28 @@ static uint64_t end_of(const struct command *command) {
     return command->lba + command->blocks;
 }
 
+/* The others end in a gap over all that they touched, or look for what ended meanwhile. */
 static bool is_exact_kind(enum command_kind kind) {
     return kind == COMMAND_WRITE || kind == COMMAND_COMPARE_WRITE || kind == COMMAND_WRITE_SAME ||
-           kind == COMMAND_UNMAP;
+           kind == COMMAND_UNMAP || kind == COMMAND_SCATTERED;
+}
+
+/* Of any kind that changes its own unit: where it may do so, as far as the CDB tells. */
+static struct range range_of(const struct exchange *x) {
+    const struct command *command = &x->command;
+    switch (command->kind) {
+    case COMMAND_OPAQUE_RANGE:
+        if (command->physical)
+            break;
+        /* fall through */
+    case COMMAND_WRITE:
+    case COMMAND_COMPARE_WRITE:
+    case COMMAND_WRITE_SAME:
+        return (struct range){command->lba, end_of(command)};
+    default:
+        break;
+    }
+    return (struct range){0, UINT64_MAX};
 }
 
 static bool append_open(struct unit *unit, const struct open_change *change) {
@@ -55,17 +74,22 @@ static bool append_open(struct unit *unit, const struct open_change *change) {
 }
 
 void rival_open(struct exchange *x) {
-    if (!is_exact_kind(x->command.kind))
+    struct tracker *t = x->nexus->tracker;
+    struct range range = range_of(x);
+    struct open_change change = {.first = range.start, .end = range.end, .exchange = x};
+    x->recent_before = t->recent_count;
+    x->came_late = x->issued_ns < t->newest_ns;
+    if (!command_changes_media(&x->command) || x->command.kind == COMMAND_EXTENDED_COPY)
         return;
-    struct open_change change = {
-        .first = x->command.lba, .end = end_of(&x->command), .exchange = x};
-    if (x->command.kind == COMMAND_UNMAP)
-        change = (struct open_change){.first = 0, .end = UINT64_MAX, .exchange = x};
+    if (append_open(x->path->unit, &change))
+        return;
     /* Without memory for it, what it writes cannot be compared: it is then not believed at all. */
-    if (!append_open(x->path->unit, &change))
-        x->data_dropped = true;
-    x->recent_before = x->nexus->tracker->recent_count;
-    x->came_late = x->issued_ns < x->nexus->tracker->newest_ns;
+    x->data_dropped = true;
+    t->overlooks = true;
+}
+
+bool rival_judges(const struct exchange *x) {
+    return x->open_index != NOT_OPEN && is_exact_kind(x->command.kind);
 }
 
 void rival_close(struct exchange *x) {
@@ -84,8 +108,10 @@ void rival_move(struct unit *from, struct unit *to, const struct path *path) {
         if (change.exchange->path != path)
             continue;
         rival_close(change.exchange);
-        if (!append_open(to, &change))
-            change.exchange->data_dropped = true;
+        if (append_open(to, &change))
+            continue;
+        change.exchange->data_dropped = true;
+        change.exchange->nexus->tracker->overlooks = true;
     }
 }
 
@@ -156,7 +182,8 @@ static bool is_twin(const struct exchange *ended, const struct exchange *open) {
     const struct command *a = &ended->command;
     const struct command *b = &open->command;
     return a->kind == b->kind && a->lba == b->lba && a->blocks == b->blocks &&
-           a->unmap == b->unmap && a->kind != COMMAND_UNMAP &&
+           a->unmap == b->unmap && a->kind != COMMAND_UNMAP && a->kind != COMMAND_SCATTERED &&
+           a->combination == b->combination && a->combination != COMBINE_XOR &&
            ended->data_out_bytes == open->data_out_bytes && exchange_complete(ended) != NULL;
 }
 
@@ -213,15 +240,19 @@ void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first,
     remember(ended->nexus->tracker, &what);
     for (size_t i = 0; i < unit->open_count; i++) {
         struct open_change *change = &unit->open[i];
-        if (change->first < end && first < change->end)
+        if (change->first < end && first < change->end &&
+            is_exact_kind(change->exchange->command.kind))
             note(ended, change, &what, content_known);
     }
 }
 
 void rival_note_all(struct tracker *t, struct unit *unit, uint64_t time_ns) {
     remember(t, &(struct ended_change){.unit = unit, .end = UINT64_MAX, .ended_ns = time_ns});
-    for (size_t i = 0; i < unit->open_count; i++)
-        add_clash(unit->open[i].exchange, unit->open[i].first, unit->open[i].end, time_ns);
+    for (size_t i = 0; i < unit->open_count; i++) {
+        const struct open_change *change = &unit->open[i];
+        if (is_exact_kind(change->exchange->command.kind))
+            add_clash(change->exchange, change->first, change->end, time_ns);
+    }
 }
 
 /* The twins' data against its own, as far as that has come. */
@@ -241,14 +272,18 @@ static void settle_twins(struct exchange *x) {
     r->pending_count = 0;
 }
 
+static bool is_of(const struct ended_change *r, const struct unit *unit) {
+    return r->unit == unit || r->unit == NULL;
+}
+
 /* Of those that ended before it began here: was it in flight together with them? */
 static void compare_late(struct exchange *x, const struct ended_change *r, uint64_t time_ns) {
-    const struct command *command = &x->command;
-    uint64_t first = command->kind == COMMAND_UNMAP ? 0 : command->lba;
-    uint64_t end = command->kind == COMMAND_UNMAP ? UINT64_MAX : end_of(command);
+    struct range own = range_of(x);
     bool together = r->ended_ns > x->issued_ns && r->issued_ns < time_ns;
-    if (r->unit == x->path->unit && together && r->first < end && first < r->end)
-        add_clash(x, r->first > first ? r->first : first, r->end < end ? r->end : end, r->ended_ns);
+    if (!together || !is_of(r, x->path->unit) || r->first >= own.end || own.start >= r->end)
+        return;
+    add_clash(x, r->first > own.start ? r->first : own.start, r->end < own.end ? r->end : own.end,
+              r->ended_ns);
 }
 
 /*
@@ -271,12 +306,58 @@ static void settle_late(struct exchange *x, uint64_t time_ns) {
 }
 
 void rival_settle(struct exchange *x, uint64_t time_ns) {
-    if (x->open_index == NOT_OPEN)
+    if (!rival_judges(x))
         return;
     if (x->came_late)
         settle_late(x, time_ns);
     if (x->rivals != NULL)
         settle_twins(x);
+}
+
+bool rival_is_open(const struct unit *unit, const struct exchange *except, uint64_t first,
+                   uint64_t end) {
+    for (size_t i = 0; i < unit->open_count; i++) {
+        const struct open_change *change = &unit->open[i];
+        bool near = change->first < end && first < change->end;
+        if (near && change->exchange != except &&
+            (change->exchange->command.kind != COMMAND_UNMAP ||
+             unmap_touches(change->exchange, first, end)))
+            return true;
+    }
+    return false;
+}
+
+bool rival_in_flight(struct tracker *t, const struct unit *unit, const struct exchange *except,
+                     uint64_t first, uint64_t end) {
+    if (t->overlooks || rival_is_open(unit, except, first, end) ||
+        alias_is_open(t, unit, first, end))
+        return true;
+    for (const struct exchange *x = t->copies; x != NULL; x = x->copy_next) {
+        if (x != except && copy_touches(x, unit, first, end))
+            return true;
+    }
+    return false;
+}
+
+void rival_during(const struct exchange *x, const struct unit *unit, uint64_t first, uint64_t end,
+                  uint64_t until, uint64_t time_ns, void *context,
+                  void (*found)(void *context, uint64_t first, uint64_t end, uint64_t ended_ns)) {
+    const struct tracker *t = x->nexus->tracker;
+    uint64_t oldest = t->recent_count > RECENT_CHANGES ? t->recent_count - RECENT_CHANGES : 0;
+    uint64_t i = until;
+    for (; i > oldest; i--) {
+        const struct ended_change *r = &t->recent[(i - 1) % RECENT_CHANGES];
+        bool after = i > x->recent_before; /* it ended here while `x` was open */
+        if (!after && r->newest_ns <= x->issued_ns)
+            return;
+        bool together = r->ended_ns > x->issued_ns && r->issued_ns < time_ns;
+        if ((after || together) && is_of(r, unit) && r->first < end && first < r->end)
+            found(context, r->first > first ? r->first : first, r->end < end ? r->end : end,
+                  r->ended_ns);
+    }
+    /* Nobody remembers so far back. */
+    if (oldest > 0)
+        found(context, first, end, t->newest_ns);
 }
 
 void rival_clashes(const struct exchange *x, uint64_t first, uint64_t end, void *context,

@@ -22,6 +22,7 @@ void tracker_destroy(struct tracker *t) {
         return;
     while (t->oldest != NULL)
         exchange_destroy(t->oldest);
+    token_forget(t, NULL);
     targets_free(t);
     payload_pool_destroy(t->pool);
     free(t);
@@ -59,6 +60,7 @@ void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uin
         return;
     while (n->exchanges != NULL)
         tracker_abandon(n->exchanges, reason, text, time_ns);
+    token_forget(n->tracker, n);
     free(n);
 }
 
@@ -70,11 +72,17 @@ static void refuse_path(struct nexus *n, const struct command *command, uint64_t
                     "a write on a path beyond the number that the monitor can follow", time_ns);
 }
 
-/* On tapes and enclosures the same operation codes mean other things. */
-static bool is_of_interest(const struct path *path, const struct command *command) {
+/*
+ * On tapes and enclosures the same operation codes mean other things. What changes nothing is
+ * followed all the same, because a unit attention may be its answer; READs are too many for that.
+ */
+static bool is_of_interest(struct tracker *t, const struct path *path,
+                           const struct command *command, uint32_t data_in_bytes) {
     if (command->kind == COMMAND_INQUIRY)
         return true;
-    return path->kind != PATH_KIND_OTHER && command->kind != COMMAND_HARMLESS;
+    if (command->kind == COMMAND_READ)
+        return audit_is_due(t, path, command, data_in_bytes);
+    return path->kind != PATH_KIND_OTHER;
 }
 
 struct exchange *tracker_command(struct nexus *n, const struct tracker_command *command) {
@@ -87,9 +95,11 @@ struct exchange *tracker_command(struct nexus *n, const struct tracker_command *
         refuse_path(n, &parsed, command->time_ns);
         return NULL;
     }
-    if (!is_of_interest(path, &parsed))
+    if (!is_of_interest(t, path, &parsed, command->data_in_bytes))
         return NULL;
     struct exchange *x = exchange_create(n, path, command, &parsed);
+    if (x != NULL && parsed.kind == COMMAND_READ)
+        audit_begin(x);
     if (x == NULL && command_changes_media(&parsed))
         tracker_nexus_gap(n, GAP_OVERFLOW, "no memory left to follow a command", command->time_ns);
     return x;

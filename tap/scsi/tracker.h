@@ -44,9 +44,14 @@ struct tracker_limits {
     size_t open_exchanges; /* per tracker */
     size_t payload_bytes;  /* data of open commands, all together */
     size_t paths;
+    /*
+     * One READ in so many is summed up for the sink's `audit`; 0: none. Those that bring in another
+     * amount of data than their CDB asks for, or protection information, are not counted.
+     */
+    uint32_t audit_one_in;
 };
 
-/* 65536 exchanges, 96 MiB, 65536 paths */
+/* 65536 exchanges, 96 MiB, 65536 paths, no audits */
 struct tracker_limits tracker_default_limits(void);
 
 struct tracker_counters {
@@ -58,6 +63,7 @@ struct tracker_counters {
     uint64_t unknown_commands; /* data-out and not understood */
     uint64_t abandoned;        /* exchanges without a status */
     uint64_t overlaps;
+    uint64_t audited_blocks;
     uint64_t given_up; /* exchanges, data or paths dropped because a limit was reached */
 };
 

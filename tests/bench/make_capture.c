@@ -4,7 +4,8 @@
  * One session: login, INQUIRY, device identification, READ CAPACITY(10), then writes until the file
  * has its length: WRITE(10) and WRITE(16) in turn, half of them with immediate data, half asked for
  * by R2T. The bytes written come from a generator, so that no two blocks are alike. --image writes
- * what the volume holds at the end.
+ * what the volume holds at the end. With --reads, what was written last is read again, so many
+ * times.
  */
 #include "common/buffer.h"
 #include "common/cleanup.h"
@@ -50,6 +51,7 @@ struct plan {
     uint64_t write_bytes;
     uint64_t volume_bytes;
     uint64_t mtu;
+    uint64_t reads;
     bool scattered;
 };
 
@@ -181,11 +183,11 @@ static void send_questions(struct session *s) {
     ask(s, capacity, capacity_data, sizeof capacity_data);
 }
 
-/* SBC-4, 5.48 WRITE(10) and 5.50 WRITE(16), in turn. */
-static void write_cdb(struct session *s, uint64_t lba, uint32_t blocks, uint8_t cdb[16]) {
+/* SBC-4, 5.48 WRITE(10) and 5.50 WRITE(16), in turn; or READ(10) and READ(16). */
+static void make_cdb(struct session *s, bool read, uint64_t lba, uint32_t blocks, uint8_t cdb[16]) {
     bool ten = s->writes % 4 < 2;
     memset(cdb, 0, 16);
-    cdb[0] = ten ? 0x2a : 0x8a;
+    cdb[0] = (uint8_t)((ten ? 0x2a : 0x8a) - (read ? 2 : 0));
     for (int i = 0; i < (ten ? 4 : 8); i++)
         cdb[(ten ? 5 : 9) - i] = (uint8_t)(lba >> 8 * i);
     for (int i = 0; i < (ten ? 2 : 4); i++)
@@ -220,7 +222,7 @@ static int send_write(struct session *s, struct error *err) {
     uint64_t place = (s->plan->scattered ? next_random(s) : s->writes) % places;
     uint8_t cdb[16];
     fill_data(s);
-    write_cdb(s, place * bytes / BLOCK_BYTES, bytes / BLOCK_BYTES, cdb);
+    make_cdb(s, false, place * bytes / BLOCK_BYTES, bytes / BLOCK_BYTES, cdb);
     if (s->writes++ % 2 == 0) {
         send_command(s, WRITE, cdb, bytes, s->data, bytes);
     } else {
@@ -229,6 +231,11 @@ static int send_write(struct session *s, struct error *err) {
         send_data_out(s, s->data, bytes);
     }
     send_status(s);
+    make_cdb(s, true, place * bytes / BLOCK_BYTES, bytes / BLOCK_BYTES, cdb);
+    for (uint64_t i = 0; i < s->plan->reads; i++) {
+        send_command(s, READ, cdb, bytes, NULL, 0);
+        send_data_in(s, s->data, bytes);
+    }
     return keep_in_image(s, place * bytes, err);
 }
 
@@ -293,6 +300,11 @@ static int set_mtu(void *into, const char *value, struct error *err) {
     return options_number("mtu", value, 576, 65535, &p->mtu, err);
 }
 
+static int set_reads(void *into, const char *value, struct error *err) {
+    struct plan *p = into;
+    return options_number("reads", value, 0, 1000, &p->reads, err);
+}
+
 static int set_image(void *into, const char *value, struct error *err) {
     struct plan *p = into;
     (void)err;
@@ -313,6 +325,7 @@ static const struct option_row rows[] = {
     {0, "write", "BYTES", "bytes of one write (default 64K)", set_write},
     {0, "volume", "BYTES", "size of the volume (default 1G)", set_volume},
     {0, "mtu", "BYTES", "default 1500", set_mtu},
+    {0, "reads", "N", "READs behind each write, of what it wrote (default 0)", set_reads},
     {0, "image", "FILE", "write what the volume holds at the end, over FILE", set_image},
     {0, "scattered", NULL, "writes go anywhere instead of one after the other", set_scattered},
     {0},

@@ -3,6 +3,7 @@
 #include "tap/scsi/device.h"
 #include "tap/scsi/parameter.h"
 #include "tap/scsi/sense.h"
+#include "tap/scsi/token.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,9 @@ static void read_pages(const uint8_t *data, size_t size) {
     struct standard_inquiry inquiry;
     enum unmapped_content unmapped;
     device_standard_inquiry(data, size, &inquiry);
+    struct device_limits limits;
     device_provisioning(data, size, &unmapped);
+    device_limits(data, size, &limits);
     device_serial(data, size, name);
     check(memchr(name, 0, sizeof name) != NULL);
     device_identification(data, size, name);
@@ -53,9 +56,9 @@ static void read_capacity(const uint8_t *data, size_t size) {
 
 static void read_ranges(const uint8_t *data, size_t size) {
     struct range_list list;
-    bool (*const parsers[])(const uint8_t *, size_t, struct range_list *) = {unmap_list_parse,
-                                                                             token_list_parse};
-    for (int i = 0; i < 2; i++) {
+    bool (*const parsers[])(const uint8_t *, size_t, struct range_list *) = {
+        unmap_list_parse, token_list_parse, populate_list_parse};
+    for (int i = 0; i < 3; i++) {
         if (!parsers[i](data, size, &list))
             continue;
         check(list.start + list.count * 16 <= size);
@@ -77,9 +80,37 @@ static void read_copies(const uint8_t *data, size_t size) {
     }
 }
 
+static void read_blocks(const uint8_t *data, size_t size) {
+    for (int form = 0; form < 4; form++) {
+        struct reassign_list list;
+        bool long_lba = (form & 1) != 0;
+        if (!reassign_list_parse(data, size, long_lba, (form & 2) != 0, &list))
+            continue;
+        check(4 + list.count * (long_lba ? 8 : 4) <= size);
+        for (size_t i = 0; i < list.count; i++)
+            check(long_lba || reassign_list_at(&list, i) <= UINT32_MAX);
+    }
+    for (size_t i = 0; i < ata_trim_count(size); i++)
+        check(ata_trim_at(data, size, i).blocks <= UINT16_MAX);
+    if (size >= SCATTERED_BYTES)
+        check(scattered_range(data).blocks <= UINT32_MAX);
+}
+
+static void read_tokens(const uint8_t *data, size_t size) {
+    struct token_information info;
+    struct token_use use;
+    token_populate_immediate(data, size);
+    if (token_information_parse(data, size, &info) && info.token != NULL)
+        check(info.token >= data && info.token + TOKEN_BYTES <= data + size &&
+              token_kind(info.token) <= TOKEN_ZEROS);
+    if (token_use_parse(data, size, &use))
+        check(use.token == data + 16 && size >= 16 + TOKEN_BYTES);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static void (*const readers[])(const uint8_t *, size_t) = {
-        read_command, read_sense, read_pages, read_capacity, read_ranges, read_copies};
+    static void (*const readers[])(const uint8_t *,
+                                   size_t) = {read_command, read_sense,  read_pages,  read_capacity,
+                                              read_ranges,  read_copies, read_blocks, read_tokens};
     if (size > 0)
         readers[data[0] % (sizeof readers / sizeof readers[0])](data + 1, size - 1);
     return 0;

@@ -1,5 +1,7 @@
 #include "tests/property/model.h"
 
+#include "common/crc32c.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +26,6 @@ void model_reset(struct model *m, const uint8_t *base, const struct replay *repl
     memcpy(m->image, base, m->size);
     memset(m->dirty, 0, m->size / MODEL_CHUNK + 1);
     rangeset_clear(&m->gaps);
-    m->next = 0;
     m->announced = false;
     for (size_t i = 0; i < replay->count; i++) {
         const struct record *r = &replay->records[i].record;
@@ -47,7 +48,7 @@ static void touch(struct model *m, uint64_t offset, uint64_t length) {
 
 static void apply_update(struct model *m, const struct update_record *u, const uint8_t *data) {
     uint64_t length = u->length_bytes;
-    if (u->op == UPDATE_FLUSH || !clip(m, u->offset_bytes, &length))
+    if (u->op == UPDATE_FLUSH || u->op == UPDATE_COPY || !clip(m, u->offset_bytes, &length))
         return;
     uint8_t *to = m->image + u->offset_bytes;
     if (u->op == UPDATE_ZERO)
@@ -56,9 +57,15 @@ static void apply_update(struct model *m, const struct update_record *u, const u
         memcpy(to, data, length);
     for (uint64_t i = 0; u->op == UPDATE_PATTERN && i < length; i++)
         to[i] = data[i % u->payload_bytes];
+    for (uint64_t i = 0; u->op == UPDATE_OR && i < length; i++)
+        to[i] |= data[i];
+    for (uint64_t i = 0; u->op == UPDATE_XOR && i < length; i++)
+        to[i] ^= data[i];
+    touch(m, u->offset_bytes, length);
+    if (u->op == UPDATE_OR || u->op == UPDATE_XOR)
+        return; /* what was in doubt there still is */
     if (!rangeset_remove(&m->gaps, u->offset_bytes, u->offset_bytes + length))
         abort();
-    touch(m, u->offset_bytes, length);
 }
 
 static void apply_gap(struct model *m, const struct gap_record *gap) {
@@ -69,21 +76,101 @@ static void apply_gap(struct model *m, const struct gap_record *gap) {
         abort();
 }
 
-void model_advance(struct model *m, const struct replay *replay, uint64_t time_ns) {
-    for (; m->next < replay->count; m->next++) {
-        const struct replay_record *r = &replay->records[m->next];
-        if (record_time_ns(&r->record) > time_ns)
-            return;
-        if (r->record.type == RECORD_UPDATE && r->record.update.path == m->path)
-            apply_update(m, &r->record.update, r->data);
-        else if (r->record.type == RECORD_GAP && r->record.gap.path == m->path)
-            apply_gap(m, &r->record.gap);
-    }
-}
-
 static bool in_doubt(const struct model *m, uint64_t offset, uint64_t length) {
     struct range part;
     return rangeset_overlap(&m->gaps, offset, offset + length, &part);
+}
+
+static struct model *model_of(const struct models *all, uint64_t path) {
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->list[i].path == path)
+            return &all->list[i];
+    }
+    return NULL;
+}
+
+/* Did anything of the source change, or come into doubt, while it was being copied? */
+static bool source_changed(const struct replay *replay, size_t at, const struct update_record *u) {
+    uint64_t start = u->source_offset_bytes;
+    for (size_t i = 0; i < replay->count; i++) {
+        const struct record *r = &replay->records[i].record;
+        uint64_t time_ns = record_time_ns(r);
+        if (i == at || time_ns < u->source_from_ns || time_ns > u->source_until_ns)
+            continue;
+        bool update = r->type == RECORD_UPDATE && r->update.op != UPDATE_FLUSH &&
+                      r->update.path == u->source_path &&
+                      r->update.offset_bytes < start + u->length_bytes &&
+                      start < r->update.offset_bytes + r->update.length_bytes;
+        if (update || (r->type == RECORD_GAP && r->gap.path == u->source_path &&
+                       r->gap.offset_bytes < start + u->length_bytes))
+            return true;
+    }
+    return false;
+}
+
+/* The source as it is now is what it was then: the captures have no copy of an older moment. */
+static void apply_copy(struct models *all, const struct replay *replay) {
+    const struct update_record *u = &replay->records[all->next].record.update;
+    struct model *to = model_of(all, u->path);
+    const struct model *from = model_of(all, u->source_path);
+    uint64_t length = u->length_bytes;
+    if (to == NULL || !clip(to, u->offset_bytes, &length))
+        return;
+    if (!rangeset_remove(&to->gaps, u->offset_bytes, u->offset_bytes + length))
+        abort();
+    touch(to, u->offset_bytes, length);
+    bool there = from != NULL && u->source_offset_bytes + length <= from->size;
+    bool known = there && u->source_until_ns == u->time_ns &&
+                 !in_doubt(from, u->source_offset_bytes, length) &&
+                 !source_changed(replay, all->next, u);
+    if (there)
+        memmove(to->image + u->offset_bytes, from->image + u->source_offset_bytes, length);
+    if (!known && !rangeset_add(&to->gaps, u->offset_bytes, u->offset_bytes + length))
+        abort();
+}
+
+/* Does what a READ brought back contradict the image? */
+static void compare(struct models *all, const struct record *r) {
+    const struct audit_record *a = &r->audit;
+    const struct model *m = model_of(all, a->path);
+    struct cursor sums = cursor_of(a->crc32c, (size_t)a->blocks * 4);
+    for (uint32_t i = 0; m != NULL && i < a->blocks; i++) {
+        uint64_t at = a->offset_bytes + (uint64_t)i * a->block_bytes;
+        uint32_t sum = cursor_le32(&sums);
+        if (at + a->block_bytes > m->size || in_doubt(m, at, a->block_bytes))
+            continue;
+        all->audited++;
+        if (crc32c(0, m->image + at, a->block_bytes) == sum)
+            continue;
+        all->refuted++;
+        all->refuted_ns = a->time_ns;
+    }
+}
+
+static void apply(struct models *all, const struct replay *replay) {
+    const struct replay_record *r = &replay->records[all->next];
+    const struct record *record = &r->record;
+    struct model *m = NULL;
+    if (record->type == RECORD_AUDIT)
+        compare(all, record);
+    else if (record->type == RECORD_UPDATE && record->update.op == UPDATE_COPY)
+        apply_copy(all, replay);
+    else if (record->type == RECORD_UPDATE && (m = model_of(all, record->update.path)) != NULL)
+        apply_update(m, &record->update, r->data);
+    else if (record->type == RECORD_GAP && (m = model_of(all, record->gap.path)) != NULL)
+        apply_gap(m, &record->gap);
+}
+
+void models_rewind(struct models *all) {
+    all->next = 0;
+}
+
+void models_advance(struct models *all, const struct replay *replay, uint64_t time_ns) {
+    for (; all->next < replay->count; all->next++) {
+        if (record_time_ns(&replay->records[all->next].record) > time_ns)
+            return;
+        apply(all, replay);
+    }
 }
 
 static uint64_t wrong_in(const struct model *m, const struct model *reference, uint64_t offset,

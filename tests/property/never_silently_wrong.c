@@ -37,6 +37,8 @@ struct trial {
     struct replay replay;
     struct model right[TRUTH_VOLUMES];
     struct model seen[TRUTH_VOLUMES];
+    struct models all_right;
+    struct models all_seen;
     struct moment moments[MAX_TIMES];
     size_t moment_count;
     struct blackout blackouts[BLACKOUTS];
@@ -45,6 +47,7 @@ struct trial {
     uint64_t runs;
     uint64_t doubtful;    /* of them, with something in doubt at the end */
     uint64_t provisional; /* volumes that were followed without a login */
+    uint64_t audited;     /* blocks of READs */
     uint64_t failures;
 };
 
@@ -77,7 +80,7 @@ static void choose_moments(struct trial *t) {
 static bool check_mark(struct trial *t, size_t v, const struct truth_mark *mark) {
     struct model *m = &t->right[v];
     char hex[SHA256_HEX_BYTES];
-    model_advance(m, &t->reference, mark->time_ns);
+    models_advance(&t->all_right, &t->reference, mark->time_ns);
     AUTO(sha256) sum = sha256_create();
     sha256_update(sum, m->image, m->size);
     sha256_finish_hex(sum, hex);
@@ -87,19 +90,30 @@ static bool check_mark(struct trial *t, size_t v, const struct truth_mark *mark)
     return false;
 }
 
+static void reset_right(struct trial *t) {
+    for (size_t v = 0; v < t->truth.volume_count; v++)
+        model_reset(&t->right[v], t->truth.volumes[v].base, &t->reference);
+    models_rewind(&t->all_right);
+}
+
 static bool check_truth(struct trial *t) {
     bool good = true;
     size_t agreed = 0;
     for (size_t v = 0; v < t->truth.volume_count; v++) {
         const struct truth_volume *volume = &t->truth.volumes[v];
-        model_reset(&t->right[v], volume->base, &t->reference);
+        reset_right(t);
         for (size_t i = 0; i < volume->mark_count; i++) {
             good = check_mark(t, v, &volume->marks[i]) && good;
             agreed += t->right[v].gaps.count == 0;
         }
     }
-    printf("%zu marks agree with the truth, exactly\n", agreed);
-    return good && agreed > 0 && t->reference.late == 0;
+    reset_right(t);
+    t->all_right.audited = t->all_right.refuted = 0;
+    models_advance(&t->all_right, &t->reference, UINT64_MAX);
+    printf("%zu marks agree with the truth, exactly; of %" PRIu64 " blocks read, %" PRIu64
+           " contradict\n",
+           agreed, t->all_right.audited, t->all_right.refuted);
+    return good && agreed > 0 && t->reference.late == 0 && t->all_right.refuted == 0;
 }
 
 /* Reordering between connections can make writes overlap that did not. */
@@ -158,8 +172,6 @@ static bool is_dark(const struct trial *t, uint64_t time_ns) {
 static bool check_volume(struct trial *t, const struct mangle *m, size_t v, struct moment at) {
     struct model *seen = &t->seen[v];
     struct model *right = &t->right[v];
-    model_advance(right, &t->reference, at.time_ns);
-    model_advance(seen, &t->replay, at.time_ns);
     if (!seen->announced || at.time_ns < t->mangled.list[0].time_ns ||
         (!at.mark && !mangle_keeps_times(m)) || is_dark(t, at.time_ns))
         return true;
@@ -179,18 +191,39 @@ static bool check_volume(struct trial *t, const struct mangle *m, size_t v, stru
     return true;
 }
 
-/* True: something is in doubt at the end. */
-static bool check_path(struct trial *t, const struct mangle *m, size_t v, uint64_t path) {
-    model_reset(&t->right[v], t->truth.volumes[v].base, &t->reference);
+static void begin(struct trial *t, const struct mangle *m) {
+    reset_right(t);
     if (m->kind == MANGLE_BEHEAD) /* a baseline of when the watching began */
-        model_advance(&t->right[v], &t->reference, t->mangled.list[0].time_ns);
-    t->seen[v].path = path;
-    model_reset(&t->seen[v], t->right[v].image, &t->replay);
+        models_advance(&t->all_right, &t->reference, t->mangled.list[0].time_ns);
+    for (size_t v = 0; v < t->truth.volume_count; v++)
+        model_reset(&t->seen[v], t->right[v].image, &t->replay);
+    models_rewind(&t->all_seen);
+    t->all_seen.audited = t->all_seen.refuted = 0;
+}
+
+/* Do READs tell the truth at the time of their status? */
+static bool is_witness(const struct mangle *m) {
+    return mangle_keeps_times(m);
+}
+
+/* Volumes [first, end) at every moment. True: something of them is in doubt at the end. */
+static bool check_volumes(struct trial *t, const struct mangle *m, size_t first, size_t end) {
+    bool wrong[TRUTH_VOLUMES] = {0};
+    bool doubt = false;
+    begin(t, m);
     for (size_t i = 0; i < t->moment_count; i++) {
-        if (!check_volume(t, m, v, t->moments[i]))
-            break;
+        models_advance(&t->all_right, &t->reference, t->moments[i].time_ns);
+        models_advance(&t->all_seen, &t->replay, t->moments[i].time_ns);
+        for (size_t v = first; v < end; v++)
+            wrong[v] = wrong[v] || !check_volume(t, m, v, t->moments[i]);
     }
-    return t->seen[v].gaps.count > 0;
+    for (size_t v = first; v < end; v++)
+        doubt = doubt || t->seen[v].gaps.count > 0;
+    if (t->all_seen.refuted > 0 && is_witness(m))
+        complain(t, m, first, t->all_seen.refuted_ns,
+                 "contradicted by READs are blocks:", t->all_seen.refuted);
+    t->audited += t->all_seen.audited;
+    return doubt;
 }
 
 /* A session whose login was lost: its unit is the volume of that LUN, and must be right by itself.
@@ -201,7 +234,10 @@ static bool check_provisional(struct trial *t, const struct mangle *m,
         if (t->truth.volumes[v].lun != path->lun)
             continue;
         t->provisional++;
-        return check_path(t, m, v, path->path);
+        t->seen[v].path = path->path;
+        bool doubt = check_volumes(t, m, v, v + 1);
+        t->seen[v].path = t->truth.volumes[v].path;
+        return doubt;
     }
     return false;
 }
@@ -227,9 +263,7 @@ static void run(struct trial *t, const struct mangle *m) {
     t->runs++;
     if (t->replay.late > 0)
         complain(t, m, 0, t->replay.promised_ns, "records behind a promise:", t->replay.late);
-    bool doubt = false;
-    for (size_t v = 0; v < t->truth.volume_count; v++)
-        doubt = check_path(t, m, v, t->truth.volumes[v].path) || doubt;
+    bool doubt = check_volumes(t, m, 0, t->truth.volume_count);
     for (size_t i = 0; i < t->replay.count; i++) {
         const struct path_record *path = &t->replay.records[i].record.path;
         if (t->replay.records[i].record.type == RECORD_PATH &&
@@ -321,6 +355,8 @@ static int prepare(struct trial *t, const char *directory, const char *capture, 
         model_init(&t->right[v], t->truth.volumes[v].path, t->truth.volumes[v].size);
         model_init(&t->seen[v], t->truth.volumes[v].path, t->truth.volumes[v].size);
     }
+    t->all_right = (struct models){.list = t->right, .count = t->truth.volume_count};
+    t->all_seen = (struct models){.list = t->seen, .count = t->truth.volume_count};
     replay_run(&t->reference, &t->packets);
     return 0;
 }
@@ -346,8 +382,9 @@ int main(int argc, char **argv) {
     else if (t.runs == 0)
         sample(&t, argc > 4 ? strtoull(argv[4], NULL, 10) : 10);
     printf("%s: %" PRIu64 " runs, %" PRIu64 " with doubts at the end, %" PRIu64
-           " volumes followed without a login, %" PRIu64 " failures\n",
-           argv[2], t.runs, t.doubtful, t.provisional, t.failures);
+           " volumes followed without a login, %" PRIu64 " blocks compared with READs, %" PRIu64
+           " failures\n",
+           argv[2], t.runs, t.doubtful, t.provisional, t.audited, t.failures);
     bool good = t.failures == 0 && t.runs > 0;
     release(&t);
     return good ? 0 : 1;

@@ -140,6 +140,8 @@ def tapd_rows(path):
             if line["op"] == "gap":
                 gaps[line.get("lun"), line.get("lba"), line.get("blocks")] += 1
                 continue
+            if line["op"] == "audit":
+                continue
             opcode, status = line["opcode"], STATUS[line["status"]]
             if opcode not in WRITES and opcode != EXTENDED:
                 continue

@@ -32,11 +32,18 @@ static void record_update(struct sink *s, const struct sink_update *u) {
                            .op = u->op,
                            .applied = u->applied,
                            .fua = u->fua,
+                           .issued_ns = u->issued_ns,
                            .status = u->status};
+    if (u->source != NULL) {
+        e->source = u->source->id;
+        e->source_lba = u->source_lba;
+        e->source_from_ns = u->source_from_ns;
+        e->source_until_ns = u->source_until_ns;
+    }
     if (u->data == NULL || !u->applied)
         return;
     e->data_bytes = payload_length(u->data);
-    if (u->op == UPDATE_WRITE && e->data_bytes != u->blocks * u->block_bytes)
+    if (u->op != UPDATE_PATTERN && e->data_bytes != u->blocks * u->block_bytes)
         abort(); /* the whole range, and nothing else */
     e->data = malloc(e->data_bytes);
     size_t part = 0;
@@ -60,6 +67,22 @@ static void record_gap(struct sink *s, const struct sink_gap *g) {
     snprintf(e->text, sizeof e->text, "%s", g->text);
 }
 
+static void record_audit(struct sink *s, const struct sink_audit *a) {
+    struct recorded *e = next_event((struct recorder *)s);
+    *e = (struct recorded){.kind = RECORDED_AUDIT,
+                           .path = a->path->id,
+                           .lun = a->path->lun,
+                           .time_ns = a->time_ns,
+                           .issued_ns = a->issued_ns,
+                           .lba = a->lba,
+                           .blocks = a->blocks,
+                           .block_bytes = a->block_bytes};
+    e->crc32c = malloc(a->blocks * sizeof *e->crc32c);
+    if (e->crc32c == NULL || a->blocks == 0 || a->blocks > AUDIT_BLOCKS)
+        abort();
+    memcpy(e->crc32c, a->crc32c, a->blocks * sizeof *e->crc32c);
+}
+
 static void record_path(struct sink *s, const struct sink_path *p, uint64_t time_ns) {
     struct recorded *e = next_event((struct recorder *)s);
     *e = (struct recorded){
@@ -70,13 +93,16 @@ struct recorder *recorder_create(void) {
     struct recorder *r = calloc(1, sizeof *r);
     if (r == NULL)
         abort();
-    r->sink = (struct sink){.update = record_update, .gap = record_gap, .path = record_path};
+    r->sink = (struct sink){
+        .update = record_update, .gap = record_gap, .path = record_path, .audit = record_audit};
     return r;
 }
 
 void recorder_forget(struct recorder *r) {
-    for (size_t i = 0; i < r->count; i++)
+    for (size_t i = 0; i < r->count; i++) {
         free(r->events[i].data);
+        free(r->events[i].crc32c);
+    }
     r->count = 0;
 }
 
@@ -113,6 +139,12 @@ const struct recorded *recorded_update(const struct recorder *r, size_t index) {
 const struct recorded *recorded_gap(const struct recorder *r, size_t index) {
     const struct recorded *e = recorded_at(r, RECORDED_GAP, index);
     cr_assert_not_null(e, "no gap %zu", index);
+    return e;
+}
+
+const struct recorded *recorded_audit(const struct recorder *r, size_t index) {
+    const struct recorded *e = recorded_at(r, RECORDED_AUDIT, index);
+    cr_assert_not_null(e, "no audit %zu", index);
     return e;
 }
 
@@ -187,6 +219,13 @@ struct exchange *scsi_write(struct scsi_world *w, struct nexus *n, uint32_t lba,
 
 void scsi_good(struct scsi_world *w, struct exchange *x) {
     tracker_status(x, &(struct tracker_status){.delivered = true, .time_ns = ++w->now_ns});
+}
+
+void scsi_do(struct scsi_world *w, struct nexus *n, const uint8_t *cdb, size_t cdb_bytes,
+             const uint8_t *data, size_t bytes) {
+    struct exchange *x = scsi_send(w, n, cdb, cdb_bytes, (uint32_t)bytes, 0);
+    tracker_data_out(x, 0, data, bytes);
+    scsi_good(w, x);
 }
 
 void scsi_check(struct scsi_world *w, struct exchange *x, uint8_t key, uint8_t asc, uint8_t ascq) {

@@ -8,7 +8,7 @@
 
 enum { RECORDED_EVENTS = 512, RECORDED_BYTES = 1 << 20 };
 
-enum recorded_kind { RECORDED_UPDATE, RECORDED_GAP, RECORDED_PATH };
+enum recorded_kind { RECORDED_UPDATE, RECORDED_GAP, RECORDED_PATH, RECORDED_AUDIT };
 
 struct recorded {
     enum recorded_kind kind;
@@ -24,6 +24,12 @@ struct recorded {
     uint8_t status;
     uint8_t *data; /* of an update */
     size_t data_bytes;
+    uint64_t source; /* of a copy: path */
+    uint64_t source_lba;
+    uint64_t source_from_ns;
+    uint64_t source_until_ns;
+    uint64_t issued_ns;
+    uint32_t *crc32c;      /* of an audit */
     uint64_t offset_bytes; /* of a gap */
     uint64_t length_bytes;
     uint16_t reason;
@@ -49,10 +55,12 @@ size_t recorded_count(const struct recorder *r, enum recorded_kind kind);
 #define UPDATES(w) recorded_count((w).recorder, RECORDED_UPDATE)
 #define GAPS(w)    recorded_count((w).recorder, RECORDED_GAP)
 #define PATHS(w)   recorded_count((w).recorder, RECORDED_PATH)
+#define AUDITS(w)  recorded_count((w).recorder, RECORDED_AUDIT)
 
 /* The same, and the test fails when there are fewer. */
 const struct recorded *recorded_update(const struct recorder *r, size_t index);
 const struct recorded *recorded_gap(const struct recorder *r, size_t index);
+const struct recorded *recorded_audit(const struct recorder *r, size_t index);
 /* The test goes on and fails when the gap is another. Blocks of 512 bytes. */
 void expect_gap(const struct recorder *r, size_t index, uint64_t lba, uint64_t blocks,
                 uint16_t reason);
@@ -81,6 +89,9 @@ struct exchange *scsi_write(struct scsi_world *w, struct nexus *n, uint32_t lba,
 /* Data from `start` to `end` of an exchange, each byte `fill`. */
 void scsi_fill(struct exchange *x, size_t start, size_t end, uint8_t fill);
 void scsi_good(struct scsi_world *w, struct exchange *x);
+/* A command whose data-out is `data`, that ends GOOD. */
+void scsi_do(struct scsi_world *w, struct nexus *n, const uint8_t *cdb, size_t cdb_bytes,
+             const uint8_t *data, size_t bytes);
 /* CHECK CONDITION with fixed sense. */
 void scsi_check(struct scsi_world *w, struct exchange *x, uint8_t key, uint8_t asc, uint8_t ascq);
 /* A command with data-in that ends GOOD with `answer`. */

@@ -1,6 +1,7 @@
 #include "common/crc32c.h"
 #include "proto/limits.h"
 #include "proto/message.h"
+#include "tap/publish/decode.h"
 #include "tap/publish/publisher.h"
 #include "tap/publish/stamper.h"
 #include "tap/scsi/payload.h"
@@ -251,5 +252,123 @@ Test(publisher, no_promise_was_made_for_a_path_that_appears_behind_it) {
     lose(&f, 5);
     publisher_flush(f.publisher);
     expect_gap(&f.recorder.records[2], 5, 0, GAP_TO_END);
+    fixture_close(&f);
+}
+
+Test(publisher, what_is_combined_keeps_its_zeros) {
+    struct fixture f;
+    fixture_open(&f);
+    struct payload *data = filled(&f, LIMIT_UPDATE_PAYLOAD_BYTES + 512, 0);
+    struct sink_update update = {.path = &f.path,
+                                 .time_ns = 20,
+                                 .lba = 8,
+                                 .blocks = payload_length(data) / 512,
+                                 .block_bytes = 512,
+                                 .op = UPDATE_XOR,
+                                 .applied = true,
+                                 .data = data};
+    f.sink->update(f.sink, &update);
+    publisher_flush(f.publisher);
+    const struct record *r = f.recorder.records;
+    cr_assert_eq(f.recorder.count, 4);
+    cr_assert(r[0].update.op == UPDATE_XOR && r[2].update.op == UPDATE_XOR);
+    cr_assert_eq(r[0].update.payload_bytes, LIMIT_UPDATE_PAYLOAD_BYTES);
+    cr_assert(r[2].update.payload_bytes == 512 && r[2].order == 1);
+    cr_assert_eq(r[2].update.offset_bytes, 8 * 512 + LIMIT_UPDATE_PAYLOAD_BYTES);
+    payload_destroy(data);
+    fixture_close(&f);
+}
+
+static struct sink_update copy_of(const struct fixture *f, const struct sink_path *source,
+                                  uint64_t blocks) {
+    return (struct sink_update){.path = &f->path,
+                                .time_ns = 20,
+                                .issued_ns = 15,
+                                .lba = 8,
+                                .blocks = blocks,
+                                .block_bytes = 512,
+                                .op = UPDATE_COPY,
+                                .opcode = 0x83,
+                                .applied = true,
+                                .source = source,
+                                .source_lba = 3,
+                                .source_from_ns = 15,
+                                .source_until_ns = 20};
+}
+
+Test(publisher, a_copy_is_split_like_a_write) {
+    struct fixture f;
+    fixture_open(&f);
+    struct sink_path source = f.path;
+    source.id = 77;
+    source.block_bytes = 4096;
+    f.sink->path(f.sink, &f.path, 10);
+    struct sink_update update = copy_of(&f, &source, 2 * 2048 + 1);
+    f.sink->update(f.sink, &update);
+    lose(&f, 19);
+    publisher_flush(f.publisher);
+    const struct record *r = f.recorder.records;
+    for (size_t i = 0; i < 3; i++) {
+        const struct update_record *u = &r[i + 1].update;
+        cr_assert_eq(u->op, UPDATE_COPY);
+        cr_assert_eq(u->offset_bytes, 8 * 512 + i * LIMIT_UPDATE_PAYLOAD_BYTES);
+        cr_assert_eq(u->length_bytes, i < 2 ? LIMIT_UPDATE_PAYLOAD_BYTES : 512);
+        cr_assert(u->source_path == 77 && u->payload_bytes == 0);
+        cr_assert_eq(u->source_offset_bytes, 3 * 4096 + i * LIMIT_UPDATE_PAYLOAD_BYTES);
+        cr_assert(u->source_from_ns == 15 && u->source_until_ns == 20 && u->time_ns == 20);
+    }
+    expect_gap(&r[4], 19, 0, GAP_TO_END);
+    expect_gap(&r[5], 20, 8 * 512, (2 * 2048 + 1) * 512);
+    fixture_close(&f);
+}
+
+Test(publisher, an_audit_takes_a_mark) {
+    struct fixture f;
+    fixture_open(&f);
+    const uint32_t sums[2] = {0x11223344, 0xaabbccdd};
+    f.sink->audit(f.sink, &(struct sink_audit){.path = &f.path,
+                                               .time_ns = 20,
+                                               .issued_ns = 15,
+                                               .lba = 8,
+                                               .block_bytes = 512,
+                                               .blocks = 2,
+                                               .crc32c = sums});
+    publisher_flush(f.publisher);
+    cr_assert_eq(f.recorder.count, 1);
+    const struct record *r = &f.recorder.records[0];
+    cr_assert_eq(r->type, RECORD_AUDIT);
+    cr_assert(r->audit.time_ns == 20 && r->audit.issued_ns == 15 && r->audit.path == f.path.id);
+    cr_assert(r->audit.offset_bytes == 4096 && r->audit.blocks == 2);
+    cr_assert_eq(publisher_next_order(f.publisher), 1);
+    fixture_close(&f);
+}
+
+/* What --decode prints of a copy and of a READ. */
+Test(decode, lines_of_copies_and_audits) {
+    struct fixture f;
+    char *text = NULL;
+    size_t bytes = 0;
+    fixture_open(&f);
+    FILE *out = open_memstream(&text, &bytes);
+    struct decode_sink *d = decode_create(out);
+    struct sink *sink = decode_sink(d);
+    struct sink_path source = f.path;
+    source.lun = UINT64_C(5) << 48;
+    struct sink_update update = copy_of(&f, &source, 4);
+    const uint32_t sum = 0x0badcafe;
+    sink->update(sink, &update);
+    sink->audit(sink, &(struct sink_audit){.path = &f.path,
+                                           .time_ns = 20,
+                                           .lba = 8,
+                                           .block_bytes = 512,
+                                           .blocks = 1,
+                                           .crc32c = &sum});
+    decode_destroy(d);
+    fclose(out);
+    cr_expect_not_null(strstr(text, "\"op\":\"copy\""));
+    cr_expect_not_null(strstr(text, "\"source_volume\":\"iqn.x/5\",\"source_lba\":3"), "%s", text);
+    cr_expect_not_null(strstr(text, "\"op\":\"audit\""));
+    cr_expect_not_null(strstr(text, "\"crc32c\":[\"0badcafe\"]"), "%s", text);
+    free(text);
     fixture_close(&f);
 }

@@ -88,7 +88,8 @@ Test(scsi_parameter, copy_of_blocks) {
         cr_assert_str_eq(segment.destination, "naa.60014050000000000000000000000003");
         cr_assert_eq(segment.lba, 0x1122334455);
         cr_assert_eq(segment.units, 77);
-        cr_assert(segment.units_of_source && !segment.units_are_bytes);
+        cr_assert_str_eq(segment.source, "naa.60014050000000000000000000000000");
+        cr_assert(segment.units_of_source && !segment.units_are_bytes && !segment.carries);
         cr_assert_eq(segment.source_block, 512);
         cr_assert_eq(copy_list_next(&list, &segment), COPY_END);
         at[1] = 0x02; /* DC: the destination's blocks count */
@@ -112,7 +113,10 @@ Test(scsi_parameter, copy_of_bytes) {
     cr_assert(copy_list_parse(data, bytes, false, &list));
     cr_assert_eq(copy_list_next(&list, &segment), COPY_SEGMENT);
     cr_assert(segment.units_are_bytes);
-    cr_assert_eq(segment.units, 1100, "counted from the start of the first block");
+    cr_assert_eq(segment.units, 1000);
+    cr_assert_eq(segment.lba, 9);
+    cr_assert(segment.skip == 100 && segment.source_skip == 0);
+    cr_assert_not(segment.carries);
 }
 
 /* Whatever a descriptor is that is not understood: it must not be taken for nothing. */

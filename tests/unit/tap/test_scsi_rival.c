@@ -88,7 +88,12 @@ Test(scsi_rival, path_that_changes_its_unit) {
     struct nexus *n = second_path(&w);
     struct exchange *a = scsi_write(&w, w.nexus, 100, 8, 1);
     struct exchange *b = scsi_write(&w, n, 100, 8, 2);
+    scsi_good(&w, scsi_write(&w, n, 900, 8, 2));
+    recorder_forget(w.recorder);
     scsi_identify(&w, n, 8);
+    cr_assert_eq(GAPS(w), 3, "both paths of the one, then that of the other");
+    expect_whole_gap(w.recorder, 0, GAP_UNKNOWN_CONTENT);
+    recorder_forget(w.recorder);
     scsi_good(&w, a);
     scsi_good(&w, b);
     cr_assert_eq(GAPS(w), 0);

@@ -201,7 +201,13 @@ Test(scsi_tracker, protection_information_is_not_taken_for_data) {
     struct exchange *x = scsi_send(&w, w.nexus, cdb, sizeof cdb, 4 * 520, 0);
     scsi_fill(x, 0, 4 * 520, 1);
     scsi_good(&w, x);
-    expect_gap(w.recorder, 0, 100, 4, GAP_UNKNOWN_CONTENT);
+    expect_whole_gap(w.recorder, 0, GAP_UNKNOWN_CONTENT);
+    expect_gap(w.recorder, 1, 100, 4, GAP_UNKNOWN_CONTENT);
+    x = scsi_send(&w, w.nexus, cdb, sizeof cdb, 4 * 520, 0);
+    scsi_fill(x, 0, 4 * 520, 1);
+    scsi_good(&w, x);
+    expect_gap(w.recorder, 2, 100, 4, GAP_UNKNOWN_CONTENT);
+    cr_assert_eq(GAPS(w), 3, "of the whole volume once only");
     cr_assert_eq(UPDATES(w), 0);
     scsi_world_end(&w);
 }
@@ -384,5 +390,20 @@ Test(scsi_tracker, paths_that_appear_later_are_told_of_the_past) {
     expect_whole_gap(w.recorder, 2, GAP_OVERFLOW);
     tracker_nexus_close(other, 0, NULL, 0);
     tracker_nexus_close(third, 0, NULL, 0);
+    scsi_world_end(&w);
+}
+
+/* A segment of data without data, as RFC 7143 allows it. */
+Test(scsi_tracker, empty_data_in) {
+    struct scsi_world w = scsi_world_make();
+    const uint8_t cdb[16] = {0x12, 0x01, 0x80, 0, 255};
+    const uint8_t answer[8] = {0, 0x80, 0, 4, 'a', 'b', 'c', 'd'};
+    struct exchange *x = scsi_send(&w, w.nexus, cdb, sizeof cdb, 0, 255);
+    tracker_data_in(x, 0, answer, 0);
+    tracker_data_in(x, 0, answer, sizeof answer);
+    tracker_data_in(x, sizeof answer, answer, 0);
+    scsi_good(&w, x);
+    scsi_capacity(&w, w.nexus, 4096, 512, 0);
+    cr_assert_str_eq(recorded_at(w.recorder, RECORDED_PATH, 0)->known.serial, "abcd");
     scsi_world_end(&w);
 }
