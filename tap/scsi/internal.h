@@ -79,6 +79,7 @@ struct target {
     uint8_t protocol;
     struct path *paths;
     struct blindness blind;
+    size_t nexus_count;
     bool provisional;  /* its name is an address: see alias.c */
     UT_hash_handle hh; /* in tracker->targets, by name; protocols differ in the form of names */
 };
@@ -151,6 +152,7 @@ struct tracker {
     size_t path_count;
     size_t provisional_count; /* targets that have no name yet */
     size_t exchange_count;
+    size_t answer_bytes; /* of all exchanges */
     struct exchange *oldest;
     struct exchange *holding; /* with data, oldest first */
     uint64_t newest_ns;       /* greatest time of an ended change */
@@ -161,6 +163,8 @@ struct tracker {
 /* path.c */
 struct target *target_of(struct tracker *t, uint8_t protocol, const char *name);
 void targets_free(struct tracker *t);
+/* One nexus less: a target of which nothing is known is forgotten with its last one. */
+void target_leave(struct tracker *t, struct target *target);
 /* The same of a target that need not be that of the nexus. */
 struct path *path_at(struct tracker *t, struct target *target, uint64_t lun);
 /* From now on the path is one to that unit. */

@@ -37,6 +37,7 @@ static struct nexus *open_nexus(struct tracker *t, struct target *target, const 
         return NULL;
     n->tracker = t;
     n->target = target;
+    target->nexus_count++;
     snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
     return n;
 }
@@ -59,6 +60,7 @@ void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uin
         return;
     while (n->exchanges != NULL)
         tracker_abandon(n->exchanges, reason, text, time_ns);
+    target_leave(n->tracker, n->target);
     free(n);
 }
 
