@@ -173,8 +173,10 @@ static void hold(struct tcp *t, struct connection *c, unsigned from, const struc
     if (overlap.duplicate_bytes < span->bytes)
         t->counters.out_of_order++;
     table_account(t, c);
-    while ((!kept || connection_held(c) > t->limits.connection_bytes) && connection_force(t, c))
+    while ((!kept || connection_held(c) > t->limits.connection_bytes) && connection_force(t, c)) {
+        t->counters.given_up++;
         kept = true;
+    }
 }
 
 /*

@@ -267,7 +267,7 @@ void tcp_segment(struct tcp *t, const struct tcp_segment *segment) {
         take_open(t, c, from, segment, offset);
     }
     while (t->held_memory > t->limits.total_bytes && t->holding != NULL)
-        connection_force(t, t->holding);
+        t->counters.given_up += connection_force(t, t->holding);
 }
 
 uint64_t tcp_oldest_pending(const struct tcp *t) {

@@ -122,10 +122,11 @@ struct tcp_counters {
     uint64_t holes;           /* declared lost */
     uint64_t hole_bytes;
     uint64_t cut_segments;      /* cut by the capture's snap length */
-    uint64_t conflicting_bytes; /* retransmitted with other bytes, while still held */
+    uint64_t conflicting_bytes; /* retransmitted with other bytes, while still held: lost */
     uint64_t outside_window;    /* segments that are not of the connection on their ports */
     uint64_t connections;
     uint64_t evicted;
+    uint64_t given_up; /* times that a limit ended the wait for missing bytes */
 };
 
 /* Copies `consumer` and `limits`. NULL: out of memory. */

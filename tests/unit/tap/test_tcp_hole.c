@@ -174,6 +174,7 @@ Test(tcp_hole, a_connection_that_holds_too_much_gives_up_its_first_hole) {
     world_send(&w, CLIENT, 0, 3006, 1, text);
     cr_assert_eq(tcp_counters(w.tcp)->holes, 1);
     cr_assert_eq(tcp_counters(w.tcp)->hole_bytes, 1);
+    cr_assert_eq(tcp_counters(w.tcp)->given_up, 1);
     cr_assert_gt(strlen(w.heard), 3000, "what was behind it is delivered");
     cr_assert_lt(strlen(w.heard), 3100, "what is behind the next hole isn't");
     world_end(&w);
