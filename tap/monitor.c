@@ -119,7 +119,7 @@ static int open_sink(struct monitor *m, struct error *err) {
         sink = publisher_sink(m->publisher);
     }
     if (sink != NULL)
-        m->pipeline = pipeline_create(sink);
+        m->pipeline = pipeline_create(sink, &m->settings->limits);
     return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
@@ -245,7 +245,7 @@ static int load_checkpoint(struct monitor *m, uint64_t first_ns, struct error *e
     if (code == 0 && !pipeline_load(m->pipeline, &rest, past.newest_ns)) {
         code = error_set(&why, ERR_FORMAT, "%s/sessions cannot be read", dir);
         pipeline_destroy(m->pipeline);
-        m->pipeline = pipeline_create(publisher_sink(m->publisher));
+        m->pipeline = pipeline_create(publisher_sink(m->publisher), &m->settings->limits);
     }
     if (code != 0 && code != ERR_NOT_FOUND)
         log_warning("%s: sessions are joined in the middle", why.text);

@@ -22,8 +22,20 @@ struct pipeline;
 /* How often a promise is made, in packet time. */
 #define PIPELINE_HEARTBEAT_NS (250 * NS_PER_MS)
 
-/* The sink is borrowed. NULL: out of memory. */
-struct pipeline *pipeline_create(struct sink *sink);
+/*
+ * What the tables and buffers of a pipeline may take. Whatever is full gives up its oldest, counts
+ * it, and says a gap where data may have been lost with it.
+ */
+struct pipeline_limits {
+    uint64_t memory_bytes; /* 32 MiB to 64 GiB */
+    uint64_t connections;  /* TCP connections followed at once, about 1 KiB each */
+};
+
+/* 256 MiB, 65536 connections */
+struct pipeline_limits pipeline_default_limits(void);
+
+/* The sink is borrowed; limits NULL: the default ones. NULL: out of memory. */
+struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_limits *limits);
 void pipeline_destroy(struct pipeline *p);
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet);

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct cursor c = cursor_of(data, size);
     size_t share = cursor_u8(&c);
     struct cursor saved = cursor_child(&c, cursor_left(&c) * (share + 1) / 256);
-    AUTO(pipeline) p = pipeline_create(&sink);
+    AUTO(pipeline) p = pipeline_create(&sink, NULL);
     if (p == NULL || !pipeline_load(p, &saved, 1000000000))
         return 0;
     uint64_t time_ns = 1000000000;
@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     AUTO_BUFFER again;
     buffer_init(&again, (size_t)64 << 20);
     pipeline_save(p, true, &again);
-    AUTO(pipeline) second = pipeline_create(&sink);
+    AUTO(pipeline) second = pipeline_create(&sink, NULL);
     struct cursor cursor = cursor_of(again.data, again.length);
     if (second != NULL && !pipeline_load(second, &cursor, time_ns))
         abort();

@@ -98,7 +98,7 @@ static void begin(struct run *run, struct replay *r, uint64_t stream) {
     struct outlet outlet = {.send = send, .context = r};
     *run = (struct run){.pool = batch_pool_create(BATCHES)};
     run->publisher = publisher_create(1, stream, run->pool, &outlet, 1);
-    run->pipeline = pipeline_create(publisher_sink(run->publisher));
+    run->pipeline = pipeline_create(publisher_sink(run->publisher), NULL);
 }
 
 static void end(struct run *run) {
