@@ -123,6 +123,8 @@ static uint64_t take_acknowledgement(struct connection *c, unsigned from,
         return 0;
     side_place(other, segment->acknowledgement);
     uint64_t offset = side_offset(other, segment->acknowledgement);
+    if (offset > other->acked && offset > other->next && c->state == CONNECTION_OPEN)
+        acks_note(&other->acks, offset, segment);
     if (offset > other->acked)
         other->acked = offset;
     if (!other->seen && offset < other->low)
@@ -184,6 +186,10 @@ static void take_open(struct tcp *t, struct connection *c, unsigned from,
         t->counters.cut_segments++;
     if (segment->wire_bytes > 0)
         connection_take(t, c, from, segment, offset, needs);
+    if (offset + segment->wire_bytes > side->high) {
+        side->high = offset + segment->wire_bytes;
+        side->high_stamp = segment->stamp;
+    }
     if (c->state == CONNECTION_IGNORED) {
         follow_ignored(t, c, from, segment, offset);
         return;
