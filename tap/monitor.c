@@ -110,7 +110,7 @@ static int open_publisher(struct monitor *m, struct error *err) {
 /* Of a file that is read again and again, nobody wants to be told the same READs without asking. */
 static uint32_t audit_rate(const struct monitor *m) {
     if (m->settings->audit_is_set)
-        return (uint32_t)m->settings->audit_one_in;
+        return m->settings->pipeline.audit_one_in;
     return m->live ? SETTINGS_LIVE_AUDIT : 0;
 }
 
@@ -119,7 +119,8 @@ static struct sink *sink_of(struct monitor *m) {
 }
 
 static int open_pipeline(struct monitor *m, struct error *err) {
-    struct pipeline_options options = {.audit_one_in = audit_rate(m)};
+    struct pipeline_options options = m->settings->pipeline;
+    options.audit_one_in = audit_rate(m);
     m->pipeline = pipeline_create(sink_of(m), &options);
     return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }

@@ -22,13 +22,35 @@ static void take_segment(void *context, const struct tcp_segment *segment) {
     tcp_segment(p->tcp, segment);
 }
 
+struct pipeline_options pipeline_default_options(void) {
+    return (struct pipeline_options){.memory_bytes = UINT64_C(256) << 20, .connections = 65536};
+}
+
+/* A quarter for streams with something missing, three eighths for the data of open commands; what a
+ * command or a path takes is about 500 bytes and 2 KiB. */
+static struct tcp_limits tcp_share(const struct pipeline_options *options) {
+    struct tcp_limits share = tcp_default_limits();
+    share.connections = (size_t)options->connections;
+    share.total_bytes = (size_t)(options->memory_bytes / 4);
+    share.connection_bytes = share.total_bytes / 4;
+    return share;
+}
+
+static struct tracker_limits tracker_share(const struct pipeline_options *options) {
+    struct tracker_limits share = tracker_default_limits();
+    share.payload_bytes = (size_t)(options->memory_bytes / 8 * 3);
+    share.open_exchanges = (size_t)(options->memory_bytes / 4096);
+    share.paths = (size_t)(options->memory_bytes / 8192);
+    share.audit_one_in = options->audit_one_in;
+    return share;
+}
+
 struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_options *options) {
+    struct pipeline_options chosen = options != NULL ? *options : pipeline_default_options();
     AUTO(pipeline) p = calloc(1, sizeof *p);
     if (p == NULL)
         return NULL;
-    struct tracker_limits tracker_limits = tracker_default_limits();
-    if (options != NULL)
-        tracker_limits.audit_one_in = options->audit_one_in;
+    struct tracker_limits tracker_limits = tracker_share(&chosen);
     p->tracker = tracker_create(sink, &tracker_limits);
     if (p->tracker == NULL)
         return NULL;
@@ -36,7 +58,7 @@ struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_option
     if (p->iscsi == NULL)
         return NULL;
     struct tcp_consumer consumer = iscsi_consumer(p->iscsi);
-    struct tcp_limits tcp_limits = tcp_default_limits();
+    struct tcp_limits tcp_limits = tcp_share(&chosen);
     p->tcp = tcp_create(&consumer, &tcp_limits);
     p->decap = decap_create(&(struct decap_output){.context = p, .tcp = take_segment});
     if (p->tcp == NULL || p->decap == NULL)
@@ -146,8 +168,11 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "TCP segments", tcp->segments);
     add(&line, "holes", tcp->holes);
     add(&line, "bytes in holes", tcp->hole_bytes);
+    add(&line, "bytes sent again with another value", tcp->conflicting_bytes);
+    add(&line, "bytes sent again needlessly and not believed", tcp->sent_needlessly);
     add(&line, "segments cut by the capture", tcp->cut_segments);
     add(&line, "connections evicted", tcp->evicted);
+    add(&line, "waits for missing bytes ended by a limit", tcp->given_up);
     add(&line, "iSCSI PDUs", iscsi->pdus);
     add(&line, "sessions joined mid-way", iscsi->late_joins);
     add(&line, "connections out of step", iscsi->lost_synchronisation);
@@ -158,6 +183,7 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "updates", tracker->updates);
     add(&line, "failed writes", tracker->failed);
     add(&line, "unknown commands", tracker->unknown_commands);
+    add(&line, "commands, data or paths given up by a limit", tracker->given_up);
     add(&line, "gaps", tracker->gaps);
     add(&line, "blocks to be compared", tracker->audited_blocks);
     for (int reason = 0; reason < DECAP_REASONS; reason++) {

@@ -22,11 +22,20 @@ struct pipeline;
 /* How often a promise is made, in packet time. */
 #define PIPELINE_HEARTBEAT_NS (250 * NS_PER_MS)
 
+/*
+ * What the tables and buffers of a pipeline may take. Whatever is full gives up its oldest, counts
+ * it, and says a gap where data may have been lost with it.
+ */
 struct pipeline_options {
+    uint64_t memory_bytes; /* 32 MiB to 64 GiB */
+    uint64_t connections;  /* TCP connections followed at once, about 1 KiB each */
     uint32_t audit_one_in; /* see struct tracker_limits */
 };
 
-/* The sink is borrowed; `options` may be NULL: all zeros. NULL: out of memory. */
+/* 256 MiB, 65536 connections, no audits */
+struct pipeline_options pipeline_default_options(void);
+
+/* The sink is borrowed; options NULL: the default ones. NULL: out of memory. */
 struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_options *options);
 void pipeline_destroy(struct pipeline *p);
 

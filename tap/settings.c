@@ -85,6 +85,17 @@ static int set_ring(void *into, const char *value, struct error *err) {
     return options_bytes("ring", value, 1 << 20, UINT64_C(1) << 30, &s->ring_bytes, err);
 }
 
+static int set_memory(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_bytes("memory", value, 32 << 20, UINT64_C(64) << 30, &s->pipeline.memory_bytes,
+                         err);
+}
+
+static int set_connections(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_number("connections", value, 16, 1 << 24, &s->pipeline.connections, err);
+}
+
 static int set_connect_timeout(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     return options_number("connect-timeout", value, 1, 86400, &s->connect_timeout_s, err);
@@ -118,8 +129,11 @@ static int set_identify_chap(void *into, const char *value, struct error *err) {
 
 static int set_audit(void *into, const char *value, struct error *err) {
     struct settings *s = into;
+    uint64_t number = 0;
+    int code = options_number("audit", value, 0, UINT32_MAX, &number, err);
     s->audit_is_set = true;
-    return options_number("audit", value, 0, UINT32_MAX, &s->audit_one_in, err);
+    s->pipeline.audit_one_in = (uint32_t)number;
+    return code;
 }
 
 static int set_log_level(void *into, const char *value, struct error *err) {
@@ -146,6 +160,9 @@ static const struct option_row rows[] = {
     {0, "spool", "DIR", "keep in DIR what the next start needs to go on without a gap", set_spool},
     {0, "lanes", "N", "connections to the recovery server (default 2)", set_lanes},
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
+    {0, "memory", "BYTES", "bound of what is kept of traffic (default 256M)", set_memory},
+    {0, "connections", "N", "most TCP connections followed at once (default 65536)",
+     set_connections},
     {0, "connect-timeout", "SECONDS", "with -r: give up when no server answers (default 10)",
      set_connect_timeout},
     {0, "clock-error", "DURATION",
@@ -177,6 +194,7 @@ void settings_init(struct settings *s) {
     *s = (struct settings){.lanes = DEFAULT_LANES,
                            .ring_bytes = DEFAULT_RING_BYTES,
                            .connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S,
+                           .pipeline = pipeline_default_options(),
                            .log_level = LOG_LEVEL_INFO};
     if (gethostname(s->monitor, sizeof s->monitor - 1) != 0)
         strcpy(s->monitor, "monitor");

@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "proto/limits.h"
+#include "tap/pipeline.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,8 +34,8 @@ struct settings {
     bool identify;           /* ask portals who they are */
     const char *identify_as; /* InitiatorName; NULL: made from the host's name */
     const char *identify_chap;
-    uint64_t audit_one_in; /* 0: no READ is compared */
     bool audit_is_set;
+    struct pipeline_options pipeline;
     enum log_level log_level;
     char *owned[SETTINGS_SOURCES * 3]; /* copies of values: a configuration file's do not last */
     unsigned owned_count;

@@ -149,6 +149,28 @@ static bool checksum_holds(const struct frame *f) {
     return sum == 0xffff;
 }
 
+/* RFC 7323, 3.2: the timestamps, among the options of RFC 9293, 3.2. */
+static void read_stamps(struct cursor options, struct tcp_segment *segment) {
+    enum { END = 0, NO_OPERATION = 1, TIMESTAMPS = 8, TIMESTAMPS_BYTES = 10 };
+    while (cursor_left(&options) > 0) {
+        uint8_t kind = cursor_u8(&options);
+        if (kind == END)
+            return;
+        if (kind == NO_OPERATION)
+            continue;
+        uint8_t bytes = cursor_u8(&options);
+        if (!cursor_ok(&options) || bytes < 2)
+            return;
+        struct cursor option = cursor_child(&options, bytes - 2u);
+        if (kind != TIMESTAMPS || bytes != TIMESTAMPS_BYTES)
+            continue;
+        segment->stamp = cursor_be32(&option);
+        segment->echo = cursor_be32(&option);
+        segment->stamped = cursor_ok(&option);
+        return;
+    }
+}
+
 /* RFC 9293, 3.1. */
 enum layer_result layer_tcp(struct decap *d, struct frame *f) {
     if (f->rebuilt && !checksum_holds(f))
@@ -170,8 +192,10 @@ enum layer_result layer_tcp(struct decap *d, struct frame *f) {
         return frame_drop(f, DECAP_CUT_SHORT);
     if (header_bytes < 20 || header_bytes - 20 > frame_wire_left(f))
         return frame_drop(f, DECAP_MALFORMED);
-    if (!cursor_skip(&f->bytes, header_bytes - 20))
+    struct cursor options = cursor_child(&f->bytes, header_bytes - 20);
+    if (!cursor_ok(&f->bytes))
         return frame_drop(f, DECAP_CUT_SHORT);
+    read_stamps(options, &segment);
     uint64_t wire_bytes = frame_wire_left(f);
     segment.data_bytes = (uint32_t)cursor_left(&f->bytes);
     segment.wire_bytes = wire_bytes < UINT32_MAX ? (uint32_t)wire_bytes : UINT32_MAX;

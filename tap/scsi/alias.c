@@ -45,8 +45,13 @@ struct doubt {
     const struct path *path;
     uint64_t first;
     uint64_t end;
+    bool past; /* what happened on sessions that have ended counts, too */
     struct gap_cause cause;
 };
+
+static bool is_left_out(const struct doubt *d, const struct target *target) {
+    return (!is_unnamed(d->path) && !target->provisional) || (target->gone && !d->past);
+}
 
 /* Calls `visit`, if there is one, for each path that may be one to the same volume; how many. */
 static size_t each_alike(struct tracker *t, struct doubt *d,
@@ -55,6 +60,8 @@ static size_t each_alike(struct tracker *t, struct doubt *d,
     struct target *target, *next_target;
     HASH_ITER(hh, t->targets, target, next_target) {
         struct path *other, *next;
+        if (is_left_out(d, target))
+            continue;
         HASH_ITER(hh, target->paths, other, next) {
             if (!other->announced || other->unit == d->path->unit || is_another(d->path, other))
                 continue;
@@ -81,9 +88,23 @@ static void find_first(struct tracker *t, struct path *other, struct doubt *d) {
         d->cause.time_ns = since_ns;
 }
 
+void alias_end(struct tracker *t, struct target *target, uint64_t time_ns) {
+    struct path *path, *next;
+    target->gone = true;
+    HASH_ITER(hh, target->paths, path, next) {
+        if (path->announced && is_unnamed(path) && path->kind != PATH_KIND_OTHER)
+            gap_volume(t, path,
+                       &(struct gap_cause){.reason = GAP_NEXUS_LOST,
+                                           .text = "the session by which it was known has ended, "
+                                                   "and nobody knows which volume it is",
+                                           .time_ns = time_ns});
+    }
+}
+
 void alias_newcomer(struct tracker *t, struct path *path) {
     struct doubt d = {
         .path = path,
+        .past = true,
         .cause = {.reason = GAP_STREAM_HOLE,
                   .text = "sessions whose login was not seen may have written to it before"},
     };
@@ -169,7 +190,9 @@ void tracker_nexus_identify(struct nexus *n, const char *name, uint64_t time_ns)
     }
     from->provisional = false;
     n->tracker->provisional_count--;
+    target->nexus_count++;
     n->target = target;
+    target_leave(n->tracker, from);
     n->last_path = NULL;
 }
 

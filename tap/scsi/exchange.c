@@ -3,7 +3,8 @@
 #include <utlist.h>
 
 enum {
-    ANSWER_BYTES = 4096,        /* INQUIRY and READ CAPACITY answers are far shorter */
+    ANSWER_BYTES = 4096, /* INQUIRY and READ CAPACITY answers are far shorter */
+    ALL_ANSWERS_BYTES = 16 << 20,
     PARAMETER_BYTES = 68 << 10, /* parameter lists have 16-bit lengths; EXTENDED COPY's are short */
 };
 
@@ -93,6 +94,7 @@ void exchange_destroy(struct exchange *x) {
     drop_payload(x);
     if (x->command.kind == COMMAND_EXTENDED_COPY)
         DL_DELETE2(t->copies, x, copy_prev, copy_next);
+    t->answer_bytes -= x->answer_bytes;
     free(x->answer);
     DL_DELETE(t->oldest, x);
     DL_DELETE2(x->nexus->exchanges, x, nexus_prev, nexus_next);
@@ -186,15 +188,21 @@ void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, s
     size_t room = ANSWER_BYTES - (size_t)offset;
     if (bytes > room)
         bytes = room;
+    if (bytes > ALL_ANSWERS_BYTES - x->nexus->tracker->answer_bytes) {
+        x->nexus->tracker->counters.given_up++; /* somebody asks and asks: nothing is learned */
+        return;
+    }
     uint8_t *grown = realloc(x->answer, x->answer_bytes + bytes);
     if (grown == NULL)
         return;
     x->answer = grown;
     memcpy(grown + x->answer_bytes, data, bytes);
     x->answer_bytes += bytes;
+    x->nexus->tracker->answer_bytes += bytes;
 }
 
 void tracker_data_in_revoke(struct exchange *x) {
+    x->nexus->tracker->answer_bytes -= x->answer_bytes;
     x->answer_bytes = 0;
     audit_free(x);
 }

@@ -99,7 +99,9 @@ struct target {
     uint8_t protocol;
     struct path *paths;
     struct blindness blind;
+    size_t nexus_count;
     bool provisional;  /* its name is an address: see alias.c */
+    bool gone;         /* provisional, and its session has ended */
     UT_hash_handle hh; /* in tracker->targets, by name; protocols differ in the form of names */
 };
 
@@ -178,6 +180,7 @@ struct tracker {
     size_t path_count;
     size_t provisional_count; /* targets that have no name yet */
     size_t exchange_count;
+    size_t answer_bytes; /* of all exchanges */
     struct exchange *oldest;
     struct exchange *holding; /* with data, oldest first */
     uint64_t newest_ns;       /* greatest time of an ended change */
@@ -188,6 +191,8 @@ struct tracker {
 /* path.c */
 struct target *target_of(struct tracker *t, uint8_t protocol, const char *name);
 void targets_free(struct tracker *t);
+/* One nexus less: a target of which nothing is known is forgotten with its last one. */
+void target_leave(struct tracker *t, struct target *target);
 /* The same of a target that need not be that of the nexus. */
 struct path *path_at(struct tracker *t, struct target *target, uint64_t lun);
 /* From now on the path is one to that unit. */
@@ -419,6 +424,9 @@ void target_set_provisional(struct tracker *t, struct target *target);
  */
 void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
                  uint64_t time_ns);
+/* The only session with a provisional target ended: nobody will find out which volumes it led to.
+ */
+void alias_end(struct tracker *t, struct target *target, uint64_t time_ns);
 /* One of them has no name: they may be one target, or lead to the same volumes. */
 bool alias_may_share(const struct target *a, const struct target *b);
 /* The path was announced just now: what changed on others before may have changed it. */

@@ -10,7 +10,7 @@ static void copy_name(char *to, size_t size, const char *from) {
 struct target *target_of(struct tracker *t, uint8_t protocol, const char *name) {
     struct target *target = NULL;
     HASH_FIND_STR(t->targets, name, target);
-    if (target != NULL)
+    if (target != NULL || HASH_COUNT(t->targets) >= t->limits.paths)
         return target;
     target = calloc(1, sizeof *target);
     if (target == NULL)
@@ -96,6 +96,14 @@ void targets_free(struct tracker *t) {
         HASH_DEL(t->targets, target);
         free(target);
     }
+}
+
+void target_leave(struct tracker *t, struct target *target) {
+    if (--target->nexus_count > 0 || target->paths != NULL || target->blind.reason != 0)
+        return;
+    t->provisional_count -= target->provisional;
+    HASH_DEL(t->targets, target);
+    free(target);
 }
 
 static struct path *path_create(struct tracker *t, struct target *target, uint64_t lun) {

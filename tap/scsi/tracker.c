@@ -38,6 +38,7 @@ static struct nexus *open_nexus(struct tracker *t, struct target *target, const 
         return NULL;
     n->tracker = t;
     n->target = target;
+    target->nexus_count++;
     snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
     return n;
 }
@@ -61,6 +62,9 @@ void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uin
     while (n->exchanges != NULL)
         tracker_abandon(n->exchanges, reason, text, time_ns);
     token_forget(n->tracker, n);
+    if (reason != 0 && n->target->provisional && n->target->nexus_count == 1)
+        alias_end(n->tracker, n->target, time_ns);
+    target_leave(n->tracker, n->target);
     free(n);
 }
 

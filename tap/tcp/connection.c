@@ -34,8 +34,10 @@ static uint64_t front_needs(const struct side *side) {
 }
 
 static void drop_held(struct tcp *t, struct connection *c) {
-    held_release(&c->sides[0].held);
-    held_release(&c->sides[1].held);
+    for (unsigned i = 0; i < 2; i++) {
+        held_release(&c->sides[i].held);
+        acks_release(&c->sides[i].acks);
+    }
     table_account(t, c);
 }
 
@@ -77,6 +79,7 @@ static void deliver(struct tcp *t, struct connection *c, unsigned from, const ui
         time_ns = side->delivered_ns; /* behind what had to come first */
     side->delivered_ns = time_ns;
     side->next += bytes;
+    acks_forget(&side->acks, side->next);
     bool wanted = c->opened || open_consumer(t, c, time_ns);
     if (wanted && kept > 0)
         wanted = t->consumer.data(c->user, direction, data, (size_t)kept, time_ns);
@@ -104,6 +107,7 @@ static void lose_until(struct tcp *t, struct connection *c, unsigned from, uint6
     uint64_t bytes = end - side->next;
     uint64_t since_ns = lost_since(t, side);
     side->next = end;
+    acks_forget(&side->acks, end);
     t->counters.holes++;
     t->counters.hole_bytes += bytes;
     if (!c->opened && !open_consumer(t, c, since_ns)) {
@@ -173,8 +177,10 @@ static void hold(struct tcp *t, struct connection *c, unsigned from, const struc
     if (overlap.duplicate_bytes < span->bytes)
         t->counters.out_of_order++;
     table_account(t, c);
-    while ((!kept || connection_held(c) > t->limits.connection_bytes) && connection_force(t, c))
+    while ((!kept || connection_held(c) > t->limits.connection_bytes) && connection_force(t, c)) {
+        t->counters.given_up++;
         kept = true;
+    }
 }
 
 /*
@@ -200,6 +206,25 @@ static struct span rest_of(const struct span *span, uint64_t start, struct curso
     return rest;
 }
 
+/* Sent after what lies behind it: not for the first time. */
+static bool is_sent_again(const struct side *side, const struct tcp_segment *segment,
+                          uint64_t end) {
+    return segment->stamped && end < side->high && (int32_t)(segment->stamp - side->high_stamp) > 0;
+}
+
+/* Leaves out what the receiver had before it was sent. False when nothing remains. */
+static bool believe(struct tcp *t, const struct side *side, const struct tcp_segment *segment,
+                    struct span *span, struct cursor *data) {
+    uint64_t end = span->offset + span->bytes;
+    bool again = is_sent_again(side, segment, end);
+    uint64_t known_end = least(acks_before(&side->acks, segment, again), end);
+    if (known_end <= span->offset)
+        return true;
+    t->counters.sent_needlessly += known_end - span->offset;
+    *span = rest_of(span, known_end, data);
+    return span->bytes > 0;
+}
+
 void connection_take(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment, uint64_t offset, uint64_t needs) {
     struct side *side = &c->sides[from];
@@ -222,6 +247,8 @@ void connection_take(struct tcp *t, struct connection *c, unsigned from,
         t->counters.duplicate_bytes += side->next - offset;
         span = rest_of(&span, side->next, &data);
     }
+    if (side->acks.count > 0 && !believe(t, side, segment, &span, &data))
+        return;
     if (c->state == CONNECTION_OPEN && span.offset == side->next &&
         needs <= c->sides[1 - from].next) {
         uint64_t stop = least(end, front_offset(side));

@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEW_PIECES = 16 };
+enum {
+    FEW_PIECES = 16,
+    OVERHEAD_BYTES = 24, /* of malloc, and the pointer to it: pieces can have a single byte */
+};
 
 static size_t memory_of(const struct piece *p) {
-    return sizeof *p + p->span.kept;
+    return sizeof *p + p->room + OVERHEAD_BYTES;
 }
 
 static uint64_t end_of(const struct span *s) {
@@ -74,6 +77,7 @@ static bool insert_part(struct held *h, size_t *at, const struct span *whole, co
     part->span.offset = start;
     part->span.bytes = bytes;
     part->span.kept = kept;
+    part->room = kept;
     if (kept > 0)
         cursor_copy(&from, part->data, kept);
     memmove(h->pieces + *at + 1, h->pieces + *at, (h->end - *at) * sizeof(struct piece *));
@@ -105,8 +109,12 @@ static void meet(struct piece *there, const struct span *whole, const uint8_t *d
     const uint8_t *b = cursor_bytes(&theirs, bytes);
     if (memcmp(a, b, bytes) == 0)
         return;
-    for (size_t i = 0; i < bytes; i++)
+    size_t same = 0;
+    while (a[same] == b[same])
+        same++;
+    for (size_t i = same; i < bytes; i++)
         overlap->conflicting_bytes += a[i] != b[i];
+    there->span.kept = (uint32_t)(start - there->span.offset + same);
 }
 
 bool held_add(struct held *h, const struct span *span, const uint8_t *data,
@@ -145,7 +153,7 @@ struct piece *held_pop(struct held *h) {
 }
 
 /* The part of `p` from `start` on; what was kept moves to the front. */
-static void trim_front(struct held *h, struct piece *p, uint64_t start) {
+static void trim_front(struct piece *p, uint64_t start) {
     struct span *span = &p->span;
     uint32_t gone = (uint32_t)(start - span->offset);
     uint32_t gone_kept = gone < span->kept ? gone : span->kept;
@@ -153,14 +161,13 @@ static void trim_front(struct held *h, struct piece *p, uint64_t start) {
     span->offset = start;
     span->bytes -= gone;
     span->kept -= gone_kept;
-    h->memory -= gone_kept;
 }
 
 void held_clip(struct held *h, uint64_t start, uint64_t end) {
     while (!held_empty(h) && end_of(&held_front(h)->span) <= start)
         free(held_pop(h));
     if (!held_empty(h) && held_front(h)->span.offset < start)
-        trim_front(h, held_front(h), start);
+        trim_front(held_front(h), start);
     while (!held_empty(h) && h->pieces[h->end - 1]->span.offset >= end) {
         struct piece *last = h->pieces[--h->end];
         h->memory -= memory_of(last);

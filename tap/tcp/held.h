@@ -1,9 +1,10 @@
 /*
  * held: bytes of one direction that cannot be delivered yet, as disjoint pieces sorted by offset.
  *
- * The first copy of a byte wins: what overlaps is compared, counted, and not stored. Bytes that the
- * capture's snap length cut off are part of a piece (they take sequence space) without being there.
- * A piece also carries what must be delivered before it. Not thread-safe.
+ * What overlaps is compared, counted, and not stored. Where two copies differ nobody knows which
+ * one the receiver took: from there on the piece's bytes are as if the capture's snap length had
+ * cut them off. Such bytes are part of a piece (they take sequence space) without being there. A
+ * piece also carries what must be delivered before it. Not thread-safe.
  */
 #ifndef SANREWIND_TAP_HELD_H
 #define SANREWIND_TAP_HELD_H
@@ -29,6 +30,7 @@ struct span {
 
 struct piece {
     struct span span;
+    uint32_t room;  /* bytes taken for data */
     uint8_t data[]; /* span.kept bytes */
 };
 

@@ -10,6 +10,7 @@
 #ifndef SANREWIND_TAP_TCP_INTERNAL_H
 #define SANREWIND_TAP_TCP_INTERNAL_H
 
+#include "tap/tcp/acks.h"
 #include "tap/tcp/held.h"
 #include "tap/tcp/tcp.h"
 
@@ -42,6 +43,9 @@ struct side {
     uint64_t last_ns;      /* packet time of its last segment that fitted */
     uint64_t delivered_ns; /* time given with its last bytes */
     struct held held;
+    uint64_t high;       /* end of the farthest bytes seen */
+    uint32_t high_stamp; /* TSval of the segment that carried them first */
+    struct acks acks;    /* of bytes at and behind `next` */
 };
 
 enum connection_state {

@@ -78,8 +78,10 @@ void table_account(struct tcp *t, struct connection *c) {
 }
 
 void table_remove(struct tcp *t, struct connection *c) {
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 2; i++) {
         held_release(&c->sides[i].held);
+        acks_release(&c->sides[i].acks);
+    }
     table_account(t, c);
     if (c->waiting)
         DL_DELETE2(t->waiting, c, wait_prev, wait_next);

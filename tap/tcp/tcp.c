@@ -123,6 +123,8 @@ static uint64_t take_acknowledgement(struct connection *c, unsigned from,
         return 0;
     side_place(other, segment->acknowledgement);
     uint64_t offset = side_offset(other, segment->acknowledgement);
+    if (offset > other->acked && offset > other->next && c->state == CONNECTION_OPEN)
+        acks_note(&other->acks, offset, segment);
     if (offset > other->acked)
         other->acked = offset;
     if (!other->seen && offset < other->low)
@@ -184,6 +186,10 @@ static void take_open(struct tcp *t, struct connection *c, unsigned from,
         t->counters.cut_segments++;
     if (segment->wire_bytes > 0)
         connection_take(t, c, from, segment, offset, needs);
+    if (offset + segment->wire_bytes > side->high) {
+        side->high = offset + segment->wire_bytes;
+        side->high_stamp = segment->stamp;
+    }
     if (c->state == CONNECTION_IGNORED) {
         follow_ignored(t, c, from, segment, offset);
         return;
@@ -267,7 +273,7 @@ void tcp_segment(struct tcp *t, const struct tcp_segment *segment) {
         take_open(t, c, from, segment, offset);
     }
     while (t->held_memory > t->limits.total_bytes && t->holding != NULL)
-        connection_force(t, t->holding);
+        t->counters.given_up += connection_force(t, t->holding);
 }
 
 uint64_t tcp_oldest_pending(const struct tcp *t) {

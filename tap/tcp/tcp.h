@@ -11,7 +11,8 @@
  *  - A hole is a value. Bytes that were acknowledged and are not seen within the reorder window
  *    (counted from the acknowledgement; it may take two of them until it is said) are lost by the
  *    mirror: the consumer gets hole(), not silence. Bytes not acknowledged are waited for: they
- *    come again.
+ *    come again. What comes again although it was acknowledged is not what the receiver took, and
+ *    need not be the same: it fills no hole (see acks.h).
  *
  * Memory is bounded by the limits given at creation: the connection that passes its own, or the
  * oldest when all together pass theirs, has its first hole declared lost and its buffered bytes
@@ -59,7 +60,10 @@ struct tcp_segment {
     uint16_t destination_port;
     uint32_t sequence;
     uint32_t acknowledgement;
-    uint8_t flags; /* TCP_FIN ... */
+    uint8_t flags;  /* TCP_FIN ... */
+    bool stamped;   /* it has the timestamps of RFC 7323 */
+    uint32_t stamp; /* TSval */
+    uint32_t echo;  /* TSecr */
     const uint8_t *data;
     uint32_t data_bytes; /* captured */
     uint32_t
@@ -122,10 +126,12 @@ struct tcp_counters {
     uint64_t holes;           /* declared lost */
     uint64_t hole_bytes;
     uint64_t cut_segments;      /* cut by the capture's snap length */
-    uint64_t conflicting_bytes; /* retransmitted with other bytes, while still held */
+    uint64_t conflicting_bytes; /* retransmitted with other bytes, while still held: lost */
     uint64_t outside_window;    /* segments that are not of the connection on their ports */
     uint64_t connections;
     uint64_t evicted;
+    uint64_t sent_needlessly; /* bytes of copies sent when the receiver had them: not believed */
+    uint64_t given_up;        /* times that a limit ended the wait for missing bytes */
 };
 
 /* Copies `consumer` and `limits`. NULL: out of memory. */

@@ -1,7 +1,8 @@
 /*
  * Segments through tcp/: a run of records of 10 bytes,
  *
- *   who u8 (bit 0 the sender, bits 1-2 one of four connections, bit 3 a cut payload) | flags u8 |
+ *   who u8 (bit 0 the sender, bits 1-2 one of four connections, bit 3 a cut payload, bit 4
+ *   timestamps, bits 5-7 their value) | flags u8 |
  *   sequence i16 LE, from the sender's | acknowledgement i16 LE, from the other's | payload length
  * u16 LE | time step in ms u8 | what u8 (bit 7: the sender's numbers jump by 2^30)
  *
@@ -96,6 +97,8 @@ static void send_one(struct world *w, struct cursor *c) {
     segment.source_port = (uint16_t)(from == 0 ? 40000 + which : 3260);
     segment.destination_port = (uint16_t)(from == 0 ? 3260 : 40000 + which);
     segment.flags = cursor_u8(c);
+    segment.stamped = (who & 16) != 0;
+    segment.stamp = segment.echo = who >> 5;
     uint32_t *mine = &w->next[which][from];
     segment.sequence = *mine + (uint32_t)(int32_t)(int16_t)cursor_le16(c);
     segment.acknowledgement = w->next[which][1 - from] + (uint32_t)(int32_t)(int16_t)cursor_le16(c);

@@ -192,12 +192,180 @@ static void pick(const struct mangle *m, const struct packets *from, struct pack
     }
 }
 
+/* --- bytes in other segments -------------------------------------------------------------------*/
+
+static uint32_t be32(const uint8_t *at) {
+    return (uint32_t)be16(at) << 16 | be16(at + 2);
+}
+
+static uint32_t sequence_of(const struct packet *packet, const struct place *place) {
+    return be32(packet->data + place->tcp + 4);
+}
+
+static bool same_direction(const struct packet *a, const struct place *at, const struct packet *b,
+                           const struct place *bt) {
+    return memcmp(a->data + at->ip + 12, b->data + bt->ip + 12, 8) == 0 &&
+           memcmp(a->data + at->tcp, b->data + bt->tcp, 4) == 0;
+}
+
+/* Only data that goes on, with nothing but ACK and PSH: what offload would put together. */
+static bool is_plain(const struct packet *packet, const struct place *place) {
+    return place->end > place->data && (packet->data[place->tcp + 13] & 0x17) == 0x10;
+}
+
+/*
+ * How many packets from `first` on are consecutive bytes of one direction, up to `limit` of them
+ * altogether. Others' packets end the run: what they acknowledge must not change its place.
+ */
+static size_t run_length(const struct packets *from, size_t first, size_t limit) {
+    struct place start, place;
+    if (!find_tcp(&from->list[first], &start) || !is_plain(&from->list[first], &start))
+        return 0;
+    uint32_t next = sequence_of(&from->list[first], &start);
+    size_t bytes = 0;
+    size_t i = first;
+    for (; i < from->count; i++) {
+        const struct packet *packet = &from->list[i];
+        if (!find_tcp(packet, &place) || !is_plain(packet, &place) ||
+            !same_direction(packet, &place, &from->list[first], &start) ||
+            sequence_of(packet, &place) != next || bytes + place.end - place.data > limit)
+            break;
+        bytes += place.end - place.data;
+        next += (uint32_t)(place.end - place.data);
+    }
+    return i - first;
+}
+
+/* One segment with the bytes of `count` packets; headers and time are those of the last. Its
+ * checksum is as wrong as offload leaves it. */
+static struct packet joined(const struct packets *from, size_t first, size_t count,
+                            struct packets *to) {
+    struct place start, place;
+    find_tcp(&from->list[first], &start);
+    struct packet whole = from->list[first + count - 1];
+    find_tcp(&whole, &place);
+    uint8_t *bytes = packets_block(to, 65536 + ETHERNET_BYTES);
+    memcpy(bytes, whole.data, place.data);
+    memcpy(bytes + place.tcp + 4, from->list[first].data + start.tcp + 4, 4);
+    size_t at = place.data;
+    struct place part;
+    for (size_t i = first; i < first + count; i++) {
+        find_tcp(&from->list[i], &part);
+        memcpy(bytes + at, from->list[i].data + part.data, part.end - part.data);
+        at += part.end - part.data;
+    }
+    put_be16(bytes + place.ip + 2, at - place.ip);
+    put_be16(bytes + place.tcp + 16, 0xbad);
+    whole.data = bytes;
+    whole.caplen = whole.wire_length = (uint32_t)at;
+    return whole;
+}
+
+static void merge(const struct mangle *m, const struct packets *from, struct packets *to) {
+    for (size_t i = 0; i < from->count;) {
+        size_t count = run_length(from, i, m->count);
+        if (count < 2) {
+            packets_add(to, &from->list[i++]);
+            continue;
+        }
+        struct packet whole = joined(from, i, count, to);
+        packets_add(to, &whole);
+        i += count;
+    }
+}
+
+/* Its bytes from somewhere in the middle of it on. */
+static void cut_front(struct packet *packet, uint64_t random) {
+    struct place place;
+    if (!find_tcp(packet, &place))
+        abort();
+    uint8_t *bytes = (uint8_t *)(uintptr_t)packet->data;
+    size_t gone = random % (place.end - place.data);
+    memmove(bytes + place.data, bytes + place.data + gone, place.end - place.data - gone);
+    put_be16(bytes + place.ip + 2, place.end - gone - place.ip);
+    add_be32(bytes + place.tcp + 4, (uint32_t)gone);
+    packet->caplen = packet->wire_length = (uint32_t)(place.end - gone);
+}
+
+/* The packets as they are, and some of them or parts of several again, later. */
+static void repeat(const struct mangle *m, const struct packets *from, struct packets *to) {
+    bool other_boundaries = m->kind == MANGLE_AGAIN;
+    uint64_t state = m->seed;
+    struct late *late = calloc(2 * from->count + 1, sizeof *late);
+    size_t count = 0;
+    if (late == NULL)
+        abort();
+    for (size_t i = 0; i < from->count; i++) {
+        const struct packet *packet = &from->list[i];
+        late[count] = (struct late){packet->time_ns, count, *packet};
+        count++;
+        if (mangle_random(&state) % (other_boundaries ? 16 : 32) != 0)
+            continue;
+        uint64_t wait_ns = NS_PER_SECOND + mangle_random(&state) % NS_PER_SECOND;
+        struct packet again = *packet;
+        if (other_boundaries) {
+            size_t run = run_length(from, i, 16384);
+            if (run < 2)
+                continue;
+            again = joined(from, i, run, to);
+            cut_front(&again, mangle_random(&state));
+            wait_ns = 1 + mangle_random(&state) % (m->count * NS_PER_MS + 1);
+        }
+        late[count] = (struct late){again.time_ns + wait_ns, count, again};
+        count++;
+    }
+    deliver_late(late, count, true, to);
+}
+
+static void skew(const struct mangle *m, const struct packets *from, struct packets *to) {
+    struct late *late = calloc(from->count + 1, sizeof *late);
+    struct place place;
+    if (late == NULL)
+        abort();
+    for (size_t i = 0; i < from->count; i++) {
+        const struct packet *packet = &from->list[i];
+        bool delayed = find_tcp(packet, &place) && (be16(packet->data + place.tcp + 2) ==
+                                                    m->server_port) == (m->count % 2 != 0);
+        late[i] = (struct late){packet->time_ns + (delayed ? m->count * NS_PER_MS : 0), i, *packet};
+    }
+    deliver_late(late, from->count, false, to);
+}
+
+/* Nothing guards a login: digests are agreed on in it. */
+static bool is_login(const struct packet *packet, const struct place *place) {
+    return memmem(packet->data + place->data, place->end - place->data, "iqn.", 4) != NULL ||
+           memmem(packet->data + place->data, place->end - place->data, "Digest=", 7) != NULL ||
+           memmem(packet->data + place->data, place->end - place->data, "TargetP", 7) != NULL;
+}
+
+static void flip(const struct mangle *m, const struct packets *from, struct packets *to) {
+    uint64_t state = m->seed;
+    struct place place;
+    bool done = false;
+    for (size_t i = 0; i < from->count; i++) {
+        const struct packet *packet = &from->list[i];
+        if (done || i < m->at || !find_tcp(packet, &place) || place.end == place.data ||
+            is_login(packet, &place)) {
+            packets_add(to, packet);
+            continue;
+        }
+        uint8_t *bytes;
+        struct packet copy = copy_of(packet, to, &bytes);
+        size_t at = place.data + mangle_random(&state) % (place.end - place.data);
+        bytes[at] ^= (uint8_t)(1u << mangle_random(&state) % 8);
+        packets_add(to, &copy);
+        done = true;
+    }
+}
+
+/* --- what nobody could know --------------------------------------------------------------------*/
+
 /* The longest that a receiver may delay an acknowledgement is 500 ms. */
 #define BLACKOUT_NS (450 * NS_PER_MS)
 
 struct flow {
     uint64_t seen_ns;
-    bool lost;
+    uint64_t lost_ns; /* the first bytes that were lost since; 0 none */
 };
 
 static struct flow *flow_of(struct flow flows[static 65536], const struct mangle *m,
@@ -209,31 +377,96 @@ static struct flow *flow_of(struct flow flows[static 65536], const struct mangle
     return &flows[source == m->server_port ? be16(packet->data + place.tcp + 2) : source];
 }
 
-size_t mangle_blackouts(const struct mangle *m, const struct packets *from, struct blackout *to,
-                        size_t most) {
+static bool carries(const struct packet *packet, const struct place *place) {
+    return place->end > place->data || (packet->data[place->tcp + 13] & 0x07) != 0;
+}
+
+/* Does `packet` acknowledge all bytes before `end` that came from the other side than its own? */
+static bool acknowledges(const struct packet *packet, const struct place *place, uint32_t end) {
+    return (packet->data[place->tcp + 13] & 0x10) != 0 &&
+           (int32_t)(be32(packet->data + place->tcp + 8) - end) >= 0;
+}
+
+/*
+ * Packet `lost` is not there. When does the first other copy of its bytes come, with nothing before
+ * that tells that they had come already? 0: something does, or none comes.
+ */
+static uint64_t comes_again(const struct packets *from, size_t lost, const bool *survived) {
+    const struct packet *gone = &from->list[lost];
+    struct place was, place;
+    if (!find_tcp(gone, &was) || was.end == was.data)
+        return 0;
+    uint32_t start = sequence_of(gone, &was);
+    uint32_t bytes = (uint32_t)(was.end - was.data);
+    for (size_t i = lost + 1; i < from->count; i++) {
+        const struct packet *packet = &from->list[i];
+        if (packet->time_ns > gone->time_ns + 2 * NS_PER_SECOND)
+            return 0;
+        if (!survived[i] || !find_tcp(packet, &place))
+            continue;
+        if (same_direction(packet, &place, gone, &was)) {
+            if (sequence_of(packet, &place) - start < bytes && place.end > place.data)
+                return packet->time_ns;
+        } else if (be16(packet->data + place.tcp) == be16(gone->data + was.tcp + 2) &&
+                   be16(packet->data + place.tcp + 2) == be16(gone->data + was.tcp) &&
+                   acknowledges(packet, &place, start + bytes)) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static bool *who_survives(const struct mangle *m, const struct packets *from) {
     uint64_t state = m->seed;
+    bool *survived = calloc(from->count + 1, sizeof *survived);
+    if (survived == NULL)
+        abort();
+    for (size_t i = 0; i < from->count; i++)
+        survived[i] = survives(m, &from->list[i], i, &state);
+    return survived;
+}
+
+/* Nothing was seen for so long. */
+static size_t silences(const struct mangle *m, const struct packets *from, const bool *survived,
+                       struct blackout *to, size_t most) {
     size_t count = 0;
     struct flow *flows = calloc(65536, sizeof *flows);
     if (flows == NULL)
         abort();
-    if (m->kind != MANGLE_REMOVE && m->kind != MANGLE_THIN)
-        most = 0;
     for (size_t i = 0; i < from->count && count < most; i++) {
         const struct packet *packet = &from->list[i];
-        bool seen = survives(m, packet, i, &state);
+        struct place place;
         struct flow *flow = flow_of(flows, m, packet);
-        if (flow == NULL)
+        if (flow == NULL || !find_tcp(packet, &place))
             continue;
-        if (seen && flow->lost && packet->time_ns > flow->seen_ns + BLACKOUT_NS)
-            to[count++] = (struct blackout){flow->seen_ns, packet->time_ns};
-        flow->lost = !seen;
-        if (seen)
-            flow->seen_ns = packet->time_ns;
+        if (!survived[i]) {
+            if (flow->lost_ns == 0 && carries(packet, &place))
+                flow->lost_ns = packet->time_ns;
+            continue;
+        }
+        if (flow->lost_ns != 0 && packet->time_ns > flow->seen_ns + BLACKOUT_NS)
+            to[count++] = (struct blackout){flow->lost_ns - 1, packet->time_ns};
+        *flow = (struct flow){.seen_ns = packet->time_ns};
     }
     for (size_t port = 0; port < 65536 && count < most; port++)
-        if (flows[port].lost)
-            to[count++] = (struct blackout){flows[port].seen_ns, UINT64_MAX};
+        if (flows[port].lost_ns != 0)
+            to[count++] = (struct blackout){flows[port].lost_ns - 1, UINT64_MAX};
     free(flows);
+    return count;
+}
+
+size_t mangle_blackouts(const struct mangle *m, const struct packets *from, struct blackout *to,
+                        size_t most) {
+    if (m->kind != MANGLE_REMOVE && m->kind != MANGLE_THIN)
+        return 0;
+    bool *survived = who_survives(m, from);
+    size_t count = silences(m, from, survived, to, most);
+    for (size_t i = 0; i < from->count && count < most; i++) {
+        uint64_t again_ns = survived[i] ? 0 : comes_again(from, i, survived);
+        if (again_ns != 0)
+            to[count++] = (struct blackout){from->list[i].time_ns - 1, again_ns};
+    }
+    free(survived);
     return count;
 }
 
@@ -243,18 +476,27 @@ void mangle_apply(const struct mangle *m, const struct packets *from, struct pac
         delay(m, from, to);
     else if (m->kind == MANGLE_SHIFT)
         shift(m, from, to);
+    else if (m->kind == MANGLE_MERGE)
+        merge(m, from, to);
+    else if (m->kind == MANGLE_AGAIN || m->kind == MANGLE_LATE)
+        repeat(m, from, to);
+    else if (m->kind == MANGLE_SKEW)
+        skew(m, from, to);
+    else if (m->kind == MANGLE_FLIP)
+        flip(m, from, to);
     else
         pick(m, from, to);
 }
 
 bool mangle_keeps_times(const struct mangle *m) {
-    return m->kind != MANGLE_REORDER && m->kind != MANGLE_DUPLICATE;
+    return m->kind != MANGLE_REORDER && m->kind != MANGLE_DUPLICATE && m->kind != MANGLE_MERGE &&
+           m->kind != MANGLE_SKEW;
 }
 
 void mangle_describe(const struct mangle *m, char *text, size_t size) {
-    static const char *const names[MANGLE_KINDS] = {"remove", "thin",   "duplicate", "reorder",
-                                                    "snap",   "behead", "one-way",   "shift",
-                                                    "split",  "restart"};
+    static const char *const names[MANGLE_KINDS] = {
+        "remove", "thin",    "duplicate", "reorder", "snap", "behead", "one-way", "shift",
+        "split",  "restart", "merge",     "again",   "late", "skew",   "flip"};
     snprintf(text, size, "%s(at=%zu, count=%zu, seed=%" PRIu64 ")", names[m->kind], m->at, m->count,
              m->seed);
 }

@@ -19,6 +19,11 @@ enum mangle_kind {
     MANGLE_SHIFT,     /* sequence numbers that wrap near packet `at` */
     MANGLE_SPLIT,     /* each segment in two, 1:2 */
     MANGLE_RESTART,   /* the monitor is restarted before packet `at` and misses `count` */
+    MANGLE_MERGE,     /* neighbours of one direction in one, up to `count` bytes, as offload does */
+    MANGLE_AGAIN,     /* bytes again with other boundaries, 1:16, up to `count` ms later */
+    MANGLE_LATE,      /* each packet again, 1:32, one to two seconds later */
+    MANGLE_SKEW,      /* one direction `count` ms late (odd: that to the server); stamps stay */
+    MANGLE_FLIP,      /* one bit of the payload of the first packet from `at` on that has one */
     MANGLE_KINDS
 };
 
@@ -43,8 +48,9 @@ struct blackout {
 };
 
 /*
- * When packets were lost, and nothing of their connection was seen for so long that no monitor
- * could have known: times inside of such a stretch, up to `most`. Returns how many.
+ * When no monitor could have known: bytes were lost, and until the end of the stretch nothing of
+ * their connection was seen for longer than a receiver may delay an acknowledgement, or nothing
+ * that acknowledges them and they came again then. Up to `most`; returns how many.
  */
 size_t mangle_blackouts(const struct mangle *m, const struct packets *from, struct blackout *to,
                         size_t most);

@@ -17,7 +17,8 @@
 #include <string.h>
 
 enum {
-    BLACKOUTS = 64,
+    BLACKOUTS = 4096,
+    BEHEADINGS = 500,
     RANDOM_TIMES = 60,
     MAX_TIMES = RANDOM_TIMES + TRUTH_MARKS * TRUTH_VOLUMES,
     SHOWN = 10
@@ -43,6 +44,7 @@ struct trial {
     size_t moment_count;
     struct blackout blackouts[BLACKOUTS];
     size_t blackout_count;
+    bool digests; /* nothing but they show a flipped bit */
     uint64_t seed;
     uint64_t runs;
     uint64_t doubtful;    /* of them, with something in doubt at the end */
@@ -119,9 +121,22 @@ static bool check_truth(struct trial *t) {
 /* Reordering between connections can make writes overlap that did not. */
 static bool is_harmless(const struct trial *t, const struct mangle *m) {
     bool one_path = t->truth.file_count == 1;
-    return (m->kind == MANGLE_RESTART && m->count == 0) || m->kind == MANGLE_DUPLICATE ||
-           (m->kind == MANGLE_REORDER && one_path) || m->kind == MANGLE_SHIFT ||
-           m->kind == MANGLE_SPLIT;
+    switch (m->kind) {
+    case MANGLE_REORDER:
+    case MANGLE_SKEW:
+        return one_path;
+    case MANGLE_RESTART:
+        return m->count == 0;
+    case MANGLE_DUPLICATE:
+    case MANGLE_SHIFT:
+    case MANGLE_SPLIT:
+    case MANGLE_MERGE:
+    case MANGLE_AGAIN:
+    case MANGLE_LATE:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static void complain(struct trial *t, const struct mangle *m, size_t v, uint64_t time_ns,
@@ -273,28 +288,44 @@ static void run(struct trial *t, const struct mangle *m) {
     t->doubtful += doubt;
 }
 
-static struct mangle random_mangle(struct trial *t, uint64_t *state) {
+static size_t random_count(enum mangle_kind kind, uint64_t number) {
     static const uint16_t snaps[] = {60, 96, 200, 600, 1400};
+    switch (kind) {
+    case MANGLE_SNAP: /* the usual ones, or any */
+        return number % 2 != 0 ? snaps[number / 2 % 5] : 14 + number / 2 % 9000;
+    case MANGLE_THIN:
+        return (size_t)50 << (number % 8);
+    case MANGLE_RESTART:
+        return number % 3 == 0 ? 0 : number / 3 % 200;
+    case MANGLE_MERGE:
+        return 2000 + number % 63000;
+    case MANGLE_AGAIN:
+    case MANGLE_SKEW:
+        return 1 + number % 200;
+    default:
+        return number % 2;
+    }
+}
+
+static struct mangle random_mangle(struct trial *t, uint64_t *state) {
     struct mangle m = {.server_port = SERVER_PORT, .seed = mangle_random(state) >> 32};
     uint64_t dice = mangle_random(state) % 100;
     m.at = (size_t)(mangle_random(state) % t->packets.count);
     uint64_t number = mangle_random(state);
     m.count = 1;
     m.kind = MANGLE_REMOVE;
-    if (dice >= 60 && dice < 75) {
+    if (dice >= 45 && dice < 60) {
         m.count = 2 + number % 40;
-    } else if (dice >= 75 && dice < 80) {
-        m.kind = MANGLE_THIN;
-        m.count = (size_t)50 << (number % 8);
-    } else if (dice >= 80) {
+    } else if (dice >= 60) {
         static const enum mangle_kind kinds[] = {
-            MANGLE_DUPLICATE, MANGLE_REORDER, MANGLE_SNAP,  MANGLE_BEHEAD,
-            MANGLE_ONE_WAY,   MANGLE_SHIFT,   MANGLE_SPLIT, MANGLE_RESTART,
+            MANGLE_THIN,  MANGLE_DUPLICATE, MANGLE_REORDER, MANGLE_SNAP,    MANGLE_BEHEAD,
+            MANGLE_MERGE, MANGLE_ONE_WAY,   MANGLE_SHIFT,   MANGLE_SPLIT,   MANGLE_AGAIN,
+            MANGLE_LATE,  MANGLE_SKEW,      MANGLE_FLIP,    MANGLE_RESTART,
         };
         m.kind = kinds[dice % (sizeof kinds / sizeof kinds[0])];
-        m.count = m.kind == MANGLE_SNAP ? snaps[number % 5] : number % 2;
-        if (m.kind == MANGLE_RESTART)
-            m.count = number % 3 == 0 ? 0 : number / 3 % 200;
+        if (m.kind == MANGLE_FLIP && !t->digests)
+            m.kind = MANGLE_BEHEAD;
+        m.count = random_count(m.kind, number);
     }
     return m;
 }
@@ -308,9 +339,21 @@ static void sample(struct trial *t, uint64_t seconds) {
     }
 }
 
+/* Each packet removed; the beginning cut, and with digests a bit flipped, at a sample of them. */
 static void exhaustive(struct trial *t) {
-    for (size_t i = 0; i < t->packets.count && t->failures < SHOWN; i++)
-        run(t, &(struct mangle){.kind = MANGLE_REMOVE, .at = i, .count = 1});
+    struct mangle m = {.count = 1, .server_port = SERVER_PORT, .seed = t->seed};
+    size_t stride = t->packets.count / BEHEADINGS + 1;
+    for (m.at = 0; m.at < t->packets.count && t->failures < SHOWN; m.at++) {
+        m.kind = MANGLE_REMOVE;
+        run(t, &m);
+        if (m.at % stride != 0)
+            continue;
+        m.kind = MANGLE_BEHEAD;
+        run(t, &m);
+        m.kind = MANGLE_FLIP;
+        if (t->digests)
+            run(t, &m);
+    }
 }
 
 static bool one_case(struct trial *t) {
@@ -374,6 +417,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
+    t.digests = strstr(argv[2], "digest") != NULL;
     choose_moments(&t);
     if (!check_truth(&t))
         t.failures++;

@@ -97,7 +97,8 @@ struct run {
 static void begin(struct run *run, struct replay *r, uint64_t stream) {
     struct outlet outlet = {.send = send, .context = r};
     /* Every READ: what it returns is one more witness. */
-    static const struct pipeline_options options = {.audit_one_in = 1};
+    struct pipeline_options options = pipeline_default_options();
+    options.audit_one_in = 1;
     *run = (struct run){.pool = batch_pool_create(BATCHES)};
     run->publisher = publisher_create(1, stream, run->pool, &outlet, 1);
     run->pipeline = pipeline_create(publisher_sink(run->publisher), &options);

@@ -81,6 +81,9 @@ static void send_segment(struct tcp_world *w, int from, uint8_t flags, uint32_t 
         .data_bytes = bytes,
         .wire_bytes = bytes + lost,
         .time_ns = w->ms * NS_PER_MS,
+        .stamped = w->stamp != 0,
+        .stamp = w->stamp,
+        .echo = w->echo,
     };
     tcp_segment(w->tcp, &segment);
 }

@@ -23,7 +23,9 @@ struct tcp_world {
     uint32_t initial[2];
     uint16_t port[2];
     uint16_t expected_port; /* the client port that open() must name; 0: port[CLIENT] */
-    uint64_t ms;            /* packet time of what is sent next */
+    uint32_t stamp;         /* RFC 7323, of what is sent next; 0: it has none */
+    uint32_t echo;
+    uint64_t ms; /* packet time of what is sent next */
     char heard[8192];
     uint64_t data_time_ms; /* of the last data() */
     uint64_t hole_time_ms; /* of the last hole() */

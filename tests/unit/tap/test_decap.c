@@ -364,3 +364,46 @@ Test(decap, tcp_header_longer_than_the_packet) {
     *frame_at(&f, 20 + 12) = 0xf0;
     expect_drop(101, DECAP_MALFORMED);
 }
+
+/* `bytes` of options (RFC 9293, 3.1) before "hello"; the rest is NOPs. */
+static void show_options(const void *bytes, size_t length) {
+    frame_init(&f);
+    segments = 0;
+    frame_tcp(&f, 4, 12, "hello");
+    memcpy(frame_at(&f, 20), bytes, length);
+    frame_ipv4(&f, TCP, 1, 0);
+    frame_ethernet(&f, 0x0800);
+    expect_hello(ETHERNET);
+}
+
+Test(decap, timestamps) {
+    static const char usual[] = "\1\1\10\12\1\2\3\4\5\6\7\10";
+    static const char last_place[] = "\1\2\10\12\1\2\3\4\5\6\7\10";
+    static const char behind_end[] = "\0\0\10\12\1\2\3\4\5\6\7\10";
+    show_options(usual, 12);
+    cr_assert(last.stamped);
+    cr_assert_eq(last.stamp, 0x01020304);
+    cr_assert_eq(last.echo, 0x05060708);
+    show_options(last_place, 12); /* an option of 8 bytes, of which the kind is 2 */
+    cr_assert_not(last.stamped);
+    show_options(behind_end, 12);
+    cr_assert_not(last.stamped);
+    show_options("\1\1\1\1\1\1\1\1\1\1\1\1", 12);
+    cr_assert_not(last.stamped);
+}
+
+Test(decap, options_whose_length_cannot_be) {
+    static const char *const wrong[] = {
+        "\10\0\1\2\3\4\5\6\7\10\1\1",  /* none at all */
+        "\10\1\1\2\3\4\5\6\7\10\1\1",  /* not even itself */
+        "\10\13\1\2\3\4\5\6\7\10\1\1", /* one too many */
+        "\10\11\1\2\3\4\5\6\7\1\1\1",  /* one too few */
+        "\1\1\1\10\12\1\2\3\4\5\6\7",  /* cut by the end of the header */
+        "\1\1\1\1\1\1\1\1\1\1\1\10",   /* a kind, and no length */
+        "\5\377\1\1\1\1\1\1\1\1\1\1",  /* SACK, far too long */
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        show_options(wrong[i], 12);
+        cr_assert_not(last.stamped, "%zu", i);
+    }
+}

@@ -32,9 +32,9 @@ Test(held, fills_around_what_is_there) {
     cr_assert_eq(overlap.duplicate_bytes, 4);
     cr_assert_eq(overlap.conflicting_bytes, 3);
     expect_front(&h, 8, "ij", 0);
-    expect_front(&h, 10, "klm", 0);
+    expect_front(&h, 10, "", 3); /* from the first byte on that has two values */
     expect_front(&h, 13, "no", 0);
-    expect_front(&h, 15, "p", 0);
+    expect_front(&h, 15, "", 1);
     expect_front(&h, 16, "qr", 0);
     cr_assert(held_empty(&h));
     cr_assert_eq(h.memory, 0);
@@ -70,7 +70,13 @@ Test(held, number_of_pieces_is_limited) {
     held_release(&h);
 }
 
-/* Whose byte is at each place: the first that covered it, NOBODY, or CUT by its snap length. */
+/* Copies that agree, as all honest ones do. */
+static uint8_t byte_at(unsigned place) {
+    return (uint8_t)(place * 7 + place / 32);
+}
+
+/* What is at each place: the byte, NOBODY, or CUT by the snap length of the first that covered it.
+ */
 static void compare(struct held *h, const int *model) {
     int found[SPAN];
     for (unsigned i = 0; i < SPAN; i++)
@@ -97,17 +103,52 @@ Test(held, behaves_like_a_table_of_first_comers) {
             model[i] = NOBODY;
         for (int who = 0; who < 40; who++) {
             uint8_t data[60];
-            memset(data, who, sizeof data);
             struct span span = {.offset = (unsigned)rand_r(&seed) % (SPAN - 60),
                                 .bytes = 1 + (unsigned)rand_r(&seed) % 60};
             span.kept = (unsigned)rand_r(&seed) % 3 == 0 ? (unsigned)rand_r(&seed) % span.bytes
                                                          : span.bytes;
+            for (unsigned i = 0; i < sizeof data; i++)
+                data[i] = byte_at((unsigned)span.offset + i);
             cr_assert(held_add(&h, &span, data, &overlap));
             for (unsigned i = 0; i < span.bytes; i++)
                 if (model[span.offset + i] == NOBODY)
-                    model[span.offset + i] = i < span.kept ? who : CUT;
+                    model[span.offset + i] = i < span.kept ? data[i] : CUT;
         }
         compare(&h, model);
+        cr_assert_eq(h.memory, 0);
+        cr_assert_eq(overlap.conflicting_bytes, 0);
+        held_release(&h);
+    }
+}
+
+/* Two values for one place: neither of them comes out. */
+Test(held, what_two_copies_say_differently_is_lost) {
+    unsigned seed = test_seed();
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct held h = {0};
+        struct held_overlap overlap = {0};
+        uint8_t data[60];
+        bool two[SPAN] = {false};
+        int first[SPAN];
+        for (unsigned i = 0; i < SPAN; i++)
+            first[i] = NOBODY;
+        for (int who = 0; who < 10; who++) {
+            memset(data, who, sizeof data);
+            struct span span = {.offset = (unsigned)rand_r(&seed) % (SPAN - 60), .bytes = 60};
+            span.kept = span.bytes;
+            cr_assert(held_add(&h, &span, data, &overlap));
+            for (unsigned i = 0; i < span.bytes; i++) {
+                two[span.offset + i] |= first[span.offset + i] != NOBODY;
+                first[span.offset + i] = who;
+            }
+        }
+        while (!held_empty(&h)) {
+            struct piece *p = held_pop(&h);
+            for (unsigned i = 0; i < p->span.kept; i++)
+                cr_assert_not(two[p->span.offset + i]);
+            free(p);
+        }
+        cr_assert_eq(h.memory, 0);
         held_release(&h);
     }
 }

@@ -14,6 +14,8 @@
 
 enum { ROUNDS = 400, STREAM = 60000, PACKETS = 4000, SEGMENT = 1460 };
 #define LATE_NS (400 * NS_PER_MS)
+/* Without timestamps in the segments, what comes long after its acknowledgement is not believed. */
+#define UNSTAMPED_LATE_NS (12 * NS_PER_MS)
 
 struct packet_seen {
     struct tcp_segment segment;
@@ -25,9 +27,11 @@ struct packet_seen {
 
 struct talk {
     unsigned seed;
+    bool stamped;
     uint8_t said[2][STREAM];
     uint64_t depends[2][STREAM]; /* bytes of the other side that came before this one, surely */
     uint64_t sent[2];
+    uint32_t echo[2]; /* what each side saw last of the other's clock */
     uint64_t acked[2];
     uint32_t initial[2];
     struct packet_seen packets[PACKETS];
@@ -50,11 +54,12 @@ static void send_packet(struct talk *k, int from, uint8_t flags, uint64_t offset
     cr_assert_lt(k->count, PACKETS);
     k->now_ns += pick(k, 200000);
     bool syn = (flags & TCP_SYN) != 0;
+    unsigned late = (unsigned)(k->stamped ? LATE_NS : UNSTAMPED_LATE_NS);
     struct packet_seen *p = &k->packets[k->count++];
     p->from = from;
     p->offset = offset;
     p->missing = false;
-    p->arrival_ns = k->now_ns + (pick(k, 3) == 0 ? pick(k, (unsigned)LATE_NS) : 0);
+    p->arrival_ns = k->now_ns + (pick(k, 3) == 0 ? pick(k, late) : 0);
     p->segment = (struct tcp_segment){
         .family = 4,
         .source = addresses[from],
@@ -64,10 +69,14 @@ static void send_packet(struct talk *k, int from, uint8_t flags, uint64_t offset
         .sequence = k->initial[from] + (syn ? 0 : 1 + (uint32_t)offset),
         .acknowledgement = k->initial[1 - from] + 1 + (uint32_t)k->sent[1 - from],
         .flags = (uint8_t)(flags | TCP_ACK),
+        .stamped = k->stamped,
+        .stamp = (uint32_t)(k->now_ns / NS_PER_MS),
+        .echo = k->echo[from],
         .data = k->said[from] + offset,
         .data_bytes = bytes,
         .wire_bytes = bytes,
     };
+    k->echo[1 - from] = p->segment.stamp;
     if (!syn)
         k->acked[1 - from] = k->sent[1 - from];
     if (syn && from == 0)
@@ -126,7 +135,7 @@ static void mirror(struct talk *k, unsigned loss_percent) {
         if (pick(k, 10) == 0) {
             struct packet_seen *copy = &k->packets[k->count++];
             *copy = *p;
-            copy->arrival_ns += pick(k, 50000000);
+            copy->arrival_ns += pick(k, k->stamped ? 50000000 : 10000000);
             copy->missing = p->missing && pick(k, 2) == 0;
         }
     }
@@ -220,6 +229,7 @@ static void run(unsigned seed, unsigned loss_percent) {
         k->initial[side] = pick(k, 2) == 0 ? UINT32_MAX - pick(k, 20000)
                                            : (uint32_t)pick(k, 1u << 31) * 2 + pick(k, 2);
     }
+    k->stamped = pick(k, 2) == 0;
     hold_talk(k);
     close_talk(k);
     mirror(k, loss_percent);

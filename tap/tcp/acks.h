@@ -1,0 +1,48 @@
+/*
+ * acks: which bytes of one direction the receiver had, and since when, while the monitor has not
+ * seen them.
+ *
+ * A copy that was sent after that is none that the receiver took. It need not carry what the first
+ * one did: initiators that send without copying (Linux) retransmit what the memory holds by then.
+ * Not thread-safe.
+ */
+#ifndef SANREWIND_TAP_ACKS_H
+#define SANREWIND_TAP_ACKS_H
+
+#include "tap/tcp/tcp.h"
+
+enum {
+    ACKS_MOST = 1024, /* entries of one direction: about one for each millisecond */
+};
+
+struct ack {
+    uint64_t end;     /* all below was received */
+    uint64_t time_ns; /* packet time */
+    uint32_t echo;    /* RFC 7323: TSecr; of the first that it acknowledges, or fills a hole */
+    bool stamped;
+};
+
+struct acks {
+    struct ack *list; /* owned; by end; the live ones are [first, count) */
+    uint32_t first;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* `segment`, of the other side, acknowledges everything below `end`. */
+void acks_note(struct acks *a, uint64_t end, const struct tcp_segment *segment);
+/* Everything below was seen. */
+void acks_forget(struct acks *a, uint64_t below);
+/*
+ * The receiver had everything below the result before `segment` was sent; 0 when nothing tells.
+ * `again`: by its timestamps it was sent after what lies behind it, so that it is no first copy.
+ */
+uint64_t acks_before(const struct acks *a, const struct tcp_segment *segment, bool again);
+void acks_release(struct acks *a);
+
+/* What it takes. */
+static inline size_t acks_memory(const struct acks *a) {
+    return a->capacity * sizeof(struct ack);
+}
+
+#endif
