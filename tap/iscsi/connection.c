@@ -27,6 +27,7 @@ static void end_login(struct connection *c) {
 void connection_destroy(struct connection *c) {
     end_login(c);
     search_free(c->search);
+    sent_release(&c->flows[TCP_TO_SERVER]);
     framer_release(&c->flows[TCP_TO_SERVER].framer);
     framer_release(&c->flows[TCP_TO_CLIENT].framer);
     DL_DELETE(c->owner->connections, c);
@@ -144,7 +145,8 @@ static bool resume(struct connection *c, uint64_t time_ns) {
         struct flow *flow = &c->flows[d];
         if (search_was_lost(s, (enum tcp_direction)d)) {
             reset_flow(flow, &digests);
-            flow->position = 0;
+            flow->position = search_position(s, (enum tcp_direction)d);
+            flow->phase = (unsigned)(flow->position % 4);
         } else {
             framer_set_digests(&flow->framer, digests.header, digests.data);
         }
@@ -209,6 +211,9 @@ static bool hold(struct connection *c, enum tcp_direction direction, struct curs
  */
 static void ask_digest(struct connection *c, enum tcp_direction direction, uint64_t time_ns) {
     struct framer *f = &c->flows[direction].framer;
+    size_t head_bytes = PDU_HEAD_BYTES + (size_t)f->pdu.ahs_bytes +
+                        (f->header_digest ? (size_t)PDU_DIGEST_BYTES : 0);
+    c->flows[direction].position -= head_bytes;
     c->search = search_begin(c, time_ns);
     if (c->search == NULL) {
         connection_lose(c, GAP_OVERFLOW, "no memory left to follow a connection", time_ns);
@@ -280,15 +285,18 @@ static bool is_readable(const struct connection *c) {
 /* A broken header digest hides where the next PDU begins; header and digest end a word. */
 static void lose_header(struct connection *c, enum tcp_direction direction, uint64_t time_ns) {
     c->owner->counters.header_digest_errors++;
-    c->flows[direction].position = 0;
     connection_lose_place(c, direction == TCP_TO_SERVER, direction == TCP_TO_CLIENT, time_ns);
 }
 
 static void run(struct connection *c, enum tcp_direction direction, struct cursor *in,
                 uint64_t time_ns) {
-    struct framer *framer = &c->flows[direction].framer;
+    struct flow *flow = &c->flows[direction];
+    const uint8_t *start = in->next;
+    uint64_t position = flow->position;
     while (is_readable(c)) {
-        switch (framer_next(framer, in)) {
+        enum framer_event event = framer_next(&flow->framer, in);
+        flow->position = position + (uint64_t)(in->next - start);
+        switch (event) {
         case FRAMER_NEED:
             return;
         case FRAMER_HEADER:
@@ -328,12 +336,8 @@ bool connection_data(struct connection *c, enum tcp_direction direction, const u
         begin(c, direction, in, time_ns);
     else if (c->state == CONNECTION_BLIND)
         blind_gap(c, time_ns);
-    if (c->search == NULL) {
-        uint64_t position = c->flows[direction].position + bytes;
+    if (c->search == NULL)
         run(c, direction, &in, time_ns);
-        if (c->search == NULL)
-            c->flows[direction].position = position;
-    }
     if (c->search != NULL && !hold(c, direction, &in, time_ns))
         return false;
     return c->state != CONNECTION_DONE;
@@ -367,8 +371,9 @@ static void hole_in_stream(struct connection *c, enum tcp_direction direction, u
         connection_join_late(c, time_ns);
     } else if (inside) {
         duty_lost(c, direction, offset, lost);
+        /* A PDU that ends in the hole ends no earlier than its header came. */
         struct cursor nothing = cursor_of("", 0);
-        run(c, direction, &nothing, time_ns);
+        run(c, direction, &nothing, time_ns > flow->last_ns ? time_ns : flow->last_ns);
     } else {
         connection_lose_place(c, direction == TCP_TO_SERVER, direction == TCP_TO_CLIENT, time_ns);
     }
@@ -387,4 +392,32 @@ bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_
         hole_in_stream(c, direction, bytes, time_ns);
     }
     return c->state != CONNECTION_DONE;
+}
+
+/* A data digest tells the target which copy is the right one. */
+static bool can_be_disputed(const struct connection *c, enum tcp_direction direction) {
+    return direction == TCP_TO_SERVER && c->session != NULL && c->state == CONNECTION_FULL &&
+           !c->flows[direction].framer.data_digest;
+}
+
+bool connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
+                      const uint8_t *data, size_t bytes) {
+    if (!can_be_disputed(c, direction))
+        return false;
+    if (c->search != NULL)
+        return !search_equals(c->search, direction, back, data, bytes);
+    return !sent_equals(c, c->flows[direction].position - back, data, bytes);
+}
+
+void connection_dispute(struct connection *c, enum tcp_direction direction, uint64_t back,
+                        uint64_t bytes, uint64_t time_ns) {
+    if (!can_be_disputed(c, direction))
+        return;
+    if (c->search == NULL)
+        sent_dispute(c, c->flows[direction].position - back, bytes);
+    else
+        tracker_nexus_gap(c->session->nexus, GAP_STREAM_HOLE,
+                          "bytes were sent again, and were not the same, when it was not known "
+                          "where PDUs begin",
+                          time_ns);
 }

@@ -10,6 +10,16 @@ bool continuity_unseen(const struct session *s, uint64_t time_ns) {
     return command_numbers_missing(&s->commands) > s->unseen_ended;
 }
 
+static void set_jumped(struct session *s, uint64_t since_ns) {
+    s->owner->jumped_count += (size_t)(since_ns > 0);
+    s->owner->jumped_count -= (size_t)(s->jumped_ns > 0);
+    s->jumped_ns = since_ns;
+}
+
+void continuity_end(struct session *s) {
+    set_jumped(s, 0);
+}
+
 static void doubt_function(struct session *s, const struct task *request, uint64_t since_ns);
 
 void continuity_statuses_lost(struct connection *c, uint64_t since_ns) {
@@ -63,7 +73,7 @@ static void jumped(struct connection *c, bool torn, uint64_t time_ns) {
         return;
     if (s->several) {
         if (s->jumped_ns == 0)
-            s->jumped_ns = s->contiguous_ns > 0 ? s->contiguous_ns : time_ns;
+            set_jumped(s, s->contiguous_ns > 0 ? s->contiguous_ns : time_ns);
         return;
     }
     tracker_nexus_gap(s->nexus, GAP_STREAM_HOLE,
@@ -74,10 +84,14 @@ static void jumped(struct connection *c, bool torn, uint64_t time_ns) {
 static void check_command(struct connection *c, const struct pdu_numbers *n, bool torn,
                           uint64_t time_ns) {
     struct session *s = c->session;
-    bool wrong = false;
+    /* Where nothing can be missing, a number that is not due is the initiator's own fault, and the
+     * target takes no notice of the command (RFC 7143 4.2.2.1). */
+    if (s->single && !torn && s->commands.known &&
+        pdu_serial_distance((uint32_t)s->commands.next, n->number) > 0)
+        return;
     enum numbers_step step = n->counts ? command_numbers_take(&s->commands, n->number)
                                        : command_numbers_reach(&s->commands, n->number);
-    wrong = step == NUMBERS_WILD || step == NUMBERS_AHEAD;
+    bool wrong = step == NUMBERS_WILD || step == NUMBERS_AHEAD;
     if (wrong && s->restored)
         resume_break(s->owner, s->target);
     if (step == NUMBERS_WILD)
@@ -85,7 +99,7 @@ static void check_command(struct connection *c, const struct pdu_numbers *n, boo
     else if (step == NUMBERS_AHEAD)
         jumped(c, torn, time_ns);
     if (command_numbers_missing(&s->commands) == 0) {
-        s->jumped_ns = 0;
+        set_jumped(s, 0);
         s->contiguous_ns = time_ns;
     }
 }
@@ -136,6 +150,8 @@ void continuity_check(struct connection *c, enum tcp_direction direction, uint64
 }
 
 void continuity_tick(struct iscsi *i, uint64_t now_ns) {
+    if (i->jumped_count == 0)
+        return;
     for (struct session *s = i->sessions; s != NULL; s = s->next) {
         if (s->jumped_ns == 0 || now_ns < s->jumped_ns + ELSEWHERE_NS)
             continue;
@@ -143,7 +159,7 @@ void continuity_tick(struct iscsi *i, uint64_t now_ns) {
             s->nexus, GAP_STREAM_HOLE,
             "commands of this session pass on a connection that the monitor does not see",
             s->jumped_ns);
-        s->jumped_ns = 0;
+        set_jumped(s, 0);
         s->contiguous_ns = now_ns;
         s->unseen_ended += command_numbers_missing(&s->commands);
         command_numbers_forget(&s->commands);
@@ -152,6 +168,8 @@ void continuity_tick(struct iscsi *i, uint64_t now_ns) {
 
 uint64_t continuity_oldest(const struct iscsi *i) {
     uint64_t oldest_ns = UINT64_MAX;
+    if (i->jumped_count == 0)
+        return oldest_ns;
     for (const struct session *s = i->sessions; s != NULL; s = s->next) {
         if (s->jumped_ns > 0 && s->jumped_ns < oldest_ns)
             oldest_ns = s->jumped_ns;

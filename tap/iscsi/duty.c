@@ -199,9 +199,11 @@ void duty_data(struct connection *c, enum tcp_direction direction) {
     if (flow->task == NULL || flow->task->exchange == NULL)
         return;
     uint64_t offset = (uint64_t)flow->base + f->piece_offset;
-    if (flow->use == USE_DATA_OUT)
+    if (flow->use == USE_DATA_OUT) {
+        sent_note(flow, flow->position - f->piece_bytes, flow->task, offset,
+                  (uint32_t)f->piece_bytes);
         tracker_data_out(flow->task->exchange, offset, f->piece, f->piece_bytes);
-    else
+    } else
         tracker_data_in(flow->task->exchange, offset, f->piece, f->piece_bytes);
 }
 
@@ -265,6 +267,13 @@ static void end_response(struct connection *c, const struct framer *f, uint64_t 
     }
     if (task->connection != c || task->kind != TASK_COMMAND)
         return;
+    /* Its own status may have passed unseen, and another command with its tag as well. */
+    if (task->doubted && continuity_unseen(c->session, time_ns)) {
+        tracker_nexus_gap(c->session->nexus, GAP_STREAM_HOLE,
+                          "a status that may be that of a command which passed unseen", time_ns);
+        session_task_abandon(c->session, task, 0, NULL, time_ns);
+        return;
+    }
     struct cursor sense = sense_of(c, f);
     end_task(c, task,
              &(struct tracker_status){.status = response.status,

@@ -49,7 +49,7 @@ static void lose_login(struct connection *c, uint16_t reason, const char *text, 
         not_iscsi(c);
         return;
     }
-    c->owner->counters.malformed++;
+    c->owner->counters.malformed += reason != GAP_OVERFLOW;
     connection_lose(c, reason, text, time_ns);
 }
 

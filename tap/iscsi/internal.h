@@ -73,6 +73,7 @@ struct session {
     struct task *tasks;
     struct connection *connections;
     bool several; /* it has or had more than one connection */
+    bool single;  /* its login allows one only */
     bool current; /* no later session took its place */
     bool late;    /* its login was not seen */
     bool named;   /* late: somebody found out its target */
@@ -110,12 +111,24 @@ struct flow {
     enum data_use use;
     struct task *task; /* of USE_DATA_OUT and USE_DATA_IN */
     uint32_t base;     /* buffer offset of its data segment */
-    uint64_t position; /* bytes of the stream so far; PDUs begin at multiples of 4 */
+    uint64_t position; /* of the stream: so many bytes were read, or lost */
+    unsigned phase;    /* PDUs begin at positions that leave this by 4 */
+    struct sent *sent; /* owned; the last data segments: SENT_ENTRIES of them, or NULL */
+    size_t sent_count; /* so many were noted */
     uint64_t last_ns;  /* of its last PDU */
     bool restored;     /* nothing was heard of it since the restart */
     bool torn;         /* PDUs may be missing before the next one */
     uint64_t torn_ns;  /* none of them had passed yet */
 };
+
+/* Where data of the initiator went: for what is sent again. */
+struct sent {
+    uint64_t position;
+    uint32_t bytes;
+    uint32_t tag;
+    uint64_t offset; /* in the command's data */
+};
+enum { SENT_ENTRIES = 128 };
 
 struct search;
 
@@ -162,6 +175,7 @@ struct iscsi {
     size_t search_bytes;          /* held back by all searches */
     struct broken_target *broken; /* whose sessions cannot be proven to have gone on */
     bool resume_off;
+    size_t jumped_count; /* sessions with numbers that are missing and may still come */
     uint64_t resume_until_ns;
     uint64_t started_ns; /* time of the first packet */
     uint64_t now_ns;
@@ -176,6 +190,11 @@ bool connection_data(struct connection *c, enum tcp_direction direction, const u
                      size_t bytes, uint64_t time_ns);
 bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_t bytes,
                      uint64_t time_ns);
+/* Bytes that were given before came again: see struct tcp_consumer. */
+bool connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
+                      const uint8_t *data, size_t bytes);
+void connection_dispute(struct connection *c, enum tcp_direction direction, uint64_t back,
+                        uint64_t bytes, uint64_t time_ns);
 /* It does not begin with a login: another protocol, or a session that began before we watched. */
 void connection_join_late(struct connection *c, uint64_t time_ns);
 /* It has been searched for too long. */
@@ -209,6 +228,9 @@ void search_ask_digest(struct search *s, enum tcp_direction direction);
 void search_free(struct search *s);
 void search_data(struct search *s, enum tcp_direction direction, const uint8_t *data, size_t bytes,
                  uint64_t time_ns);
+/* Are the last bytes, from `back` before the end on, what came now? */
+bool search_equals(const struct search *s, enum tcp_direction direction, uint64_t back,
+                   const uint8_t *data, size_t bytes);
 void search_hole(struct search *s, enum tcp_direction direction, uint64_t bytes, uint64_t time_ns);
 /* Is everything found that was searched for? last_chance: with what there is. */
 bool search_is_done(struct search *s, bool last_chance);
@@ -223,6 +245,8 @@ bool search_was_lost(const struct search *s, enum tcp_direction direction);
 uint64_t search_since_ns(const struct search *s);
 /* Nothing that it holds back is older than this: the promises may go on to here. */
 void search_set_since(struct search *s, uint64_t since_ns);
+/* Where in the stream what can be read begins. */
+uint64_t search_position(const struct search *s, enum tcp_direction direction);
 /* The digests that were found. */
 struct seek_digests search_digests(const struct search *s);
 /* All that was held back, from the places that were found on, through the connection. Frees it. */
@@ -255,12 +279,21 @@ void continuity_statuses_lost(struct connection *c, uint64_t since_ns);
 /* Numbers that are missing may come on another connection, for a while. */
 void continuity_tick(struct iscsi *i, uint64_t now_ns);
 uint64_t continuity_oldest(const struct iscsi *i);
+void continuity_end(struct session *s);
 
 /* duty.c: full feature phase */
 void duty_header(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
 void duty_data(struct connection *c, enum tcp_direction direction);
 void duty_lost(struct connection *c, enum tcp_direction direction, uint32_t offset, uint32_t bytes);
 void duty_end(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
+
+/* sent.c */
+void sent_note(struct flow *flow, uint64_t position, const struct task *task, uint64_t offset,
+               uint32_t bytes);
+/* The bytes from `position` on came again: are they what they were? */
+bool sent_equals(struct connection *c, uint64_t position, const uint8_t *data, size_t bytes);
+void sent_dispute(struct connection *c, uint64_t position, uint64_t bytes);
+void sent_release(struct flow *flow);
 
 /* session.c */
 /*

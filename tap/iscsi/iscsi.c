@@ -120,6 +120,18 @@ static bool consume_hole(void *connection, enum tcp_direction direction, uint64_
     return keep_or_destroy(c, connection_hole(c, to, bytes, time_ns), time_ns);
 }
 
+static bool consume_again(void *connection, enum tcp_direction direction, uint64_t back,
+                          const uint8_t *data, size_t bytes) {
+    struct connection *c = connection;
+    return connection_again(c, direction_of(c, direction), back, data, bytes);
+}
+
+static void consume_dispute(void *connection, enum tcp_direction direction, uint64_t back,
+                            uint64_t bytes, uint64_t time_ns) {
+    struct connection *c = connection;
+    connection_dispute(c, direction_of(c, direction), back, bytes, time_ns);
+}
+
 static void consume_close(void *connection, enum tcp_end why, uint64_t time_ns) {
     static const char *const texts[] = {
         [TCP_END_FIN] = "its connection was closed before its status was seen",
@@ -145,5 +157,7 @@ struct tcp_consumer iscsi_consumer(struct iscsi *i) {
                                  .open = consume_open,
                                  .data = consume_data,
                                  .hole = consume_hole,
-                                 .close = consume_close};
+                                 .close = consume_close,
+                                 .again = consume_again,
+                                 .dispute = consume_dispute};
 }

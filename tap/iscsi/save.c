@@ -57,6 +57,7 @@ static void save_session(const struct session *s, struct buffer *b) {
     save_text(b, s->initiator);
     save_text(b, s->target);
     buffer_put_u8(b, s->several);
+    buffer_put_u8(b, s->single);
     buffer_put_u8(b, s->late);
     buffer_put_le64(b, s->joined_ns);
     buffer_put_le64(b, s->isid);
@@ -92,6 +93,7 @@ static bool load_session(struct iscsi *i, struct cursor *c) {
     if (s == NULL)
         return false;
     s->several = cursor_u8(c) != 0;
+    s->single = cursor_u8(c) != 0;
     s->late = s->named = cursor_u8(c) != 0;
     s->joined_ns = cursor_le64(c);
     s->isid = cursor_le64(c);
@@ -169,6 +171,7 @@ static void save_flow(const struct flow *flow, struct buffer *b) {
     buffer_put_le32(b, flow->task != NULL ? flow->task->tag : 0);
     buffer_put_le32(b, flow->base);
     buffer_put_le64(b, flow->position);
+    buffer_put_u8(b, (uint8_t)flow->phase);
     buffer_put_le64(b, flow->last_ns);
     buffer_put_u8(b, flow->torn);
     buffer_put_le64(b, flow->torn_ns);
@@ -182,6 +185,7 @@ static bool load_flow(struct connection *c, enum tcp_direction direction, struct
     uint32_t tag = cursor_le32(cursor);
     flow->base = cursor_le32(cursor);
     flow->position = cursor_le64(cursor);
+    flow->phase = cursor_u8(cursor) & 3;
     flow->last_ns = cursor_le64(cursor);
     flow->torn = cursor_u8(cursor) != 0;
     flow->torn_ns = cursor_le64(cursor);

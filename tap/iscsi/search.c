@@ -109,7 +109,8 @@ static struct seek_digests known_digests(const struct connection *c) {
 void search_lose(struct search *s, enum tcp_direction direction, uint64_t time_ns) {
     struct way *way = &s->ways[direction];
     struct seek_digests digests = known_digests(s->connection);
-    int phase = way->aligned ? (int)((4 - way->position % 4) % 4) : -1;
+    const struct flow *flow = &s->connection->flows[direction];
+    int phase = way->aligned ? (int)((flow->phase - way->position) % 4) : -1;
     drop_way(s, direction);
     way->lost = true;
     way->found = false;
@@ -173,6 +174,21 @@ void search_hole(struct search *s, enum tcp_direction direction, uint64_t bytes,
     struct piece piece = {way->bytes.length, bytes, time_ns, (uint8_t)direction, true};
     add_piece(s, &piece);
     account(s);
+}
+
+bool search_equals(const struct search *s, enum tcp_direction direction, uint64_t back,
+                   const uint8_t *data, size_t bytes) {
+    const struct way *way = &s->ways[direction];
+    struct cursor there = cursor_of(way->bytes.data, way->bytes.length);
+    if (back > way->bytes.length || !cursor_skip(&there, way->bytes.length - (size_t)back))
+        return false;
+    const uint8_t *ours = cursor_bytes(&there, bytes);
+    return ours != NULL && memcmp(ours, data, bytes) == 0;
+}
+
+uint64_t search_position(const struct search *s, enum tcp_direction direction) {
+    const struct way *way = &s->ways[direction];
+    return way->position - way->bytes.length + (way->lost ? way->hit.start : 0);
 }
 
 static void find(struct way *way, bool last_chance) {

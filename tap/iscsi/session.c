@@ -147,6 +147,7 @@ static struct session *create_known(struct connection *c, const struct login_res
     s->isid = c->isid;
     s->portal_group = result->portal_group;
     s->error_recovery_level = result->error_recovery_level;
+    s->single = result->max_connections <= 1;
     return s;
 }
 
@@ -224,6 +225,7 @@ static void session_destroy(struct session *s, uint16_t reason, const char *text
         free(task);
     }
     DL_DELETE(s->owner->sessions, s);
+    continuity_end(s);
     command_numbers_release(&s->commands);
     free(s);
 }

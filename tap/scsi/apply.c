@@ -23,11 +23,15 @@ static void apply_part(const struct parts *p, uint64_t start, uint64_t end) {
 }
 
 static void lose_part(const struct parts *p, uint64_t start, uint64_t end) {
-    bool revoked = p->e->x->revoked;
+    static const char broken[] = "some of its data had a broken digest and did not come again";
+    static const char twice[] = "some of its data was sent again, and was not the same";
+    bool ambiguous = p->e->x->ambiguous;
+    bool revoked = p->e->x->revoked && !ambiguous;
     change_gap(p->e, revoked ? GAP_BAD_DIGEST : GAP_STREAM_HOLE, p->lba + start / p->block_bytes,
                p->lba + end / p->block_bytes, "%s: %s", p->e->name,
-               revoked ? "some of its data had a broken digest and did not come again"
-                       : "some of its data never passed the monitor");
+               revoked     ? broken
+               : ambiguous ? twice
+                           : "some of its data never passed the monitor");
 }
 
 /* Blocks of which every byte has come are written; the others are a gap. */

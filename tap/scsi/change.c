@@ -123,6 +123,7 @@ static void give(const struct ending *e, struct path *path, struct sink_update *
     e->t->counters.updates++;
     e->t->counters.update_bytes += update->blocks * update->block_bytes;
     unit->changes++;
+    e->t->changes++;
     unit_touch(unit, e->time_ns);
     if (e->time_ns > unit->newest_ns)
         unit->newest_ns = e->time_ns;

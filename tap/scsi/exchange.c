@@ -230,6 +230,27 @@ void tracker_data_out_lost(struct exchange *x, uint64_t offset, uint64_t bytes) 
     x->data_lost = true;
 }
 
+bool tracker_data_out_equals(const struct exchange *x, uint64_t offset, const uint8_t *data,
+                             size_t bytes) {
+    struct cursor c = cursor_of(data, bytes);
+    if (x->payload == NULL || offset >= x->data_out_bytes)
+        return true;
+    if (offset < x->skip_bytes) {
+        if (!cursor_skip(&c, x->skip_bytes - (size_t)offset))
+            return true;
+        offset = x->skip_bytes;
+    }
+    size_t left = cursor_left(&c);
+    if (left > x->data_out_bytes - offset)
+        left = (size_t)(x->data_out_bytes - offset);
+    return payload_equals(x->payload, offset - x->skip_bytes, c.next, left);
+}
+
+void tracker_data_out_dispute(struct exchange *x, uint64_t offset, uint64_t bytes) {
+    x->ambiguous = true;
+    tracker_data_out_revoke(x, offset, bytes);
+}
+
 void tracker_data_out_revoke(struct exchange *x, uint64_t offset, uint64_t bytes) {
     x->revoked = true;
     if (x->payload == NULL)

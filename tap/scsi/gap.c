@@ -86,13 +86,17 @@ void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blo
             (newest == NULL || p->hushed_ns > newest->hushed_ns))
             newest = p;
     }
-    if (newest == NULL)
-        return;
-    gap_blocks(
-        t, path, lba, lba + blocks, path->sink.block_bytes,
-        &(struct gap_cause){.reason = newest->hushed_reason,
-                            .text = "written before data passed on a session that cannot be read",
-                            .time_ns = newest->hushed_ns});
+    struct gap_cause cause = {
+        .reason = t->all_hushed_reason,
+        .text = "written before data passed on a session that cannot be read",
+        .time_ns = t->all_hushed_ns >= time_ns ? t->all_hushed_ns : 0,
+    };
+    if (newest != NULL && newest->hushed_ns > cause.time_ns) {
+        cause.reason = newest->hushed_reason;
+        cause.time_ns = newest->hushed_ns;
+    }
+    if (cause.reason != 0 && cause.time_ns > 0)
+        gap_blocks(t, path, lba, lba + blocks, path->sink.block_bytes, &cause);
 }
 
 static void go_blind(struct blindness *blind, uint16_t reason, const char *text, uint64_t time_ns) {
@@ -138,9 +142,24 @@ void gap_everywhere(struct tracker *t, const struct gap_cause *cause) {
     }
 }
 
+/* Nothing changed since the last one: all that it would say is said. */
+static bool is_said_everywhere(struct tracker *t, uint16_t reason, uint64_t time_ns) {
+    bool said = t->all_gap_ns > 0 && t->all_gap_changes == t->changes && time_ns >= t->all_gap_ns &&
+                time_ns < t->all_gap_ns + REPEAT_NS;
+    if (said && time_ns > t->all_hushed_ns) {
+        t->all_hushed_ns = time_ns;
+        t->all_hushed_reason = reason;
+    }
+    return said;
+}
+
 void tracker_gap(struct tracker *t, uint16_t reason, const char *text, uint64_t time_ns) {
     struct gap_cause cause = {.reason = reason, .text = text, .time_ns = time_ns};
+    if (is_said_everywhere(t, reason, time_ns))
+        return;
     gap_everywhere(t, &cause);
+    t->all_gap_ns = time_ns;
+    t->all_gap_changes = t->changes;
     go_blind(&t->blind, reason, text, time_ns);
 }
 

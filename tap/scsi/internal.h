@@ -132,6 +132,7 @@ struct exchange {
     uint8_t attribute;
     bool keeps_data;      /* its data-out is of interest */
     bool revoked;         /* some data was taken back */
+    bool ambiguous;       /* because it came again, and was not the same */
     bool data_dropped;    /* for want of room */
     bool data_lost;       /* some passed unseen */
     uint64_t moved_start; /* data_out that went to the device, seen or not */
@@ -172,6 +173,11 @@ struct tracker {
     struct target *targets;
     struct unit *units; /* those with a designator */
     struct blindness blind;
+    uint64_t changes;         /* updates, and paths announced */
+    uint64_t all_gap_changes; /* when the last gap over everything was said */
+    uint64_t all_gap_ns;
+    uint64_t all_hushed_ns; /* the last time for which none was said, for nothing had changed */
+    uint16_t all_hushed_reason;
     struct tokens *tokens;   /* NULL until one is needed */
     struct exchange *copies; /* EXTENDED COPY in flight: they change other units than their own */
     uint64_t reads;          /* that could be audited */

@@ -153,6 +153,7 @@ void path_announce(struct tracker *t, struct path *path, uint64_t time_ns) {
     if (path->announced && !path->dirty)
         return;
     bool newcomer = !path->announced;
+    t->changes += newcomer;
     path->announced = true;
     path->dirty = false;
     t->sink->path(t->sink, &path->sink, time_ns);

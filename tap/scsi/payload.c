@@ -293,6 +293,29 @@ static bool same_bytes(const struct payload *a, const struct payload *b, struct 
     return true;
 }
 
+/* All of [offset, offset + bytes) has come. */
+static bool same_as(const struct payload *p, uint64_t offset, const uint8_t *data, size_t bytes) {
+    size_t part = 0;
+    for (size_t done = 0; done < bytes; done += part) {
+        const uint8_t *ours = payload_bytes(p, offset + done, bytes - done, &part);
+        if (ours == NULL || memcmp(ours, data + done, part) != 0)
+            return false;
+    }
+    return true;
+}
+
+bool payload_equals(const struct payload *p, uint64_t offset, const uint8_t *data, size_t bytes) {
+    uint64_t end = offset + bytes;
+    for (uint64_t at = offset; at < end;) {
+        struct range hole = {end, end};
+        payload_missing(p, at, end, &hole);
+        if (!same_as(p, at, data + (at - offset), (size_t)(hole.start - at)))
+            return false;
+        at = hole.end;
+    }
+    return true;
+}
+
 bool payload_agrees(const struct payload *p, const struct payload *whole) {
     if (p->length != whole->length || !same_bytes(p, whole, (struct range){0, p->in_order}))
         return false;

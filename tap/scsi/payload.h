@@ -43,6 +43,8 @@ bool payload_extent(const struct payload *p, struct range *extent);
 
 /* How many bytes have come. */
 uint64_t payload_arrived(const struct payload *p);
+/* Are those of [offset, offset + bytes) that have come the same as `data`? */
+bool payload_equals(const struct payload *p, uint64_t offset, const uint8_t *data, size_t bytes);
 /* Does `whole`, which is complete and as long, hold the same bytes wherever some of `p` have come?
  */
 bool payload_agrees(const struct payload *p, const struct payload *whole);

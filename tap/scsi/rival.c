@@ -306,8 +306,12 @@ static void settle_late(struct exchange *x, uint64_t time_ns) {
 }
 
 void rival_settle(struct exchange *x, uint64_t time_ns) {
+    const struct tracker *t = x->nexus->tracker;
     if (!rival_judges(x))
         return;
+    /* What nobody saw while it was open, and nobody was told of. */
+    if (t->all_hushed_ns > x->issued_ns)
+        add_clash(x, 0, UINT64_MAX, t->all_hushed_ns < time_ns ? t->all_hushed_ns : time_ns);
     if (x->came_late)
         settle_late(x, time_ns);
     if (x->rivals != NULL)

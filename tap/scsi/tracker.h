@@ -138,6 +138,11 @@ void tracker_data_out(struct exchange *x, uint64_t offset, const uint8_t *data, 
 void tracker_data_out_lost(struct exchange *x, uint64_t offset, uint64_t bytes);
 /* Those bytes turned out to be untrue (a broken digest): forget them until they come again. */
 void tracker_data_out_revoke(struct exchange *x, uint64_t offset, uint64_t bytes);
+/* Is data that was given the same as what comes again now? What has not come counts as the same. */
+bool tracker_data_out_equals(const struct exchange *x, uint64_t offset, const uint8_t *data,
+                             size_t bytes);
+/* It was not, and it is not known which of both the device took: it is forgotten. */
+void tracker_data_out_dispute(struct exchange *x, uint64_t offset, uint64_t bytes);
 /* Data from the device: kept only for commands whose answer the tracker reads. */
 void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
 /* The data from the device turned out to be untrue: nothing is learned from it. */

@@ -225,10 +225,61 @@ static bool believe(struct tcp *t, const struct side *side, const struct tcp_seg
     return span->bytes > 0;
 }
 
+static enum tcp_direction direction_of(const struct connection *c, unsigned from) {
+    return from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
+}
+
+static void lose_dispute(struct tcp *t, const struct connection *c, unsigned from,
+                         const struct dispute *d, uint64_t time_ns) {
+    const struct side *side = &c->sides[from];
+    t->counters.conflicting_bytes += d->end - d->start;
+    if (t->consumer.dispute != NULL && c->opened)
+        t->consumer.dispute(c->user, direction_of(c, from), side->next - d->start,
+                            d->end - d->start, time_ns);
+}
+
+/* Bytes that were delivered come again: those that the receiver may still have had use for. */
+static void compare_again(struct tcp *t, struct connection *c, unsigned from,
+                          const struct tcp_segment *segment, uint64_t offset) {
+    struct side *side = &c->sides[from];
+    uint64_t start = offset > side->acked ? offset : side->acked;
+    uint64_t end = least(side->next, offset + segment->data_bytes);
+    if (start >= end || t->consumer.again == NULL || !c->opened)
+        return;
+    struct cursor data = cursor_of(segment->data, segment->data_bytes);
+    cursor_skip(&data, (size_t)(start - offset));
+    if (!t->consumer.again(c->user, direction_of(c, from), side->next - start, data.next,
+                           (size_t)(end - start)))
+        return;
+    struct dispute d = {start, end, segment->stamp, segment->stamped};
+    if (side->dispute_count < DISPUTES)
+        side->disputes[side->dispute_count++] = d;
+    else
+        lose_dispute(t, c, from, &d, segment->time_ns);
+}
+
+void connection_judge(struct tcp *t, struct connection *c, unsigned from,
+                      const struct tcp_segment *acknowledgement) {
+    struct side *side = &c->sides[from];
+    uint8_t kept = 0;
+    for (uint8_t i = 0; i < side->dispute_count; i++) {
+        struct dispute d = side->disputes[i];
+        bool later =
+            d.stamped && acknowledgement->stamped && (int32_t)(d.stamp - acknowledgement->echo) > 0;
+        if (d.end > side->acked)
+            side->disputes[kept++] = d;
+        else if (!later)
+            lose_dispute(t, c, from, &d, acknowledgement->time_ns);
+    }
+    side->dispute_count = kept;
+}
+
 void connection_take(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment, uint64_t offset, uint64_t needs) {
     struct side *side = &c->sides[from];
     uint64_t end = offset + segment->wire_bytes;
+    if (offset < side->next && c->state == CONNECTION_OPEN)
+        compare_again(t, c, from, segment, offset);
     if (end <= side->next && c->state == CONNECTION_OPEN) {
         t->counters.duplicate_bytes += segment->wire_bytes;
         return;

@@ -25,6 +25,18 @@
  * connection. */
 #define SIDE_WINDOW UINT64_C(0x40000000)
 
+/*
+ * Bytes that were delivered, and came again with other values before they were acknowledged. The
+ * timestamps of the acknowledgement tell whether the second copy can be the one that was received.
+ */
+struct dispute {
+    uint64_t start;
+    uint64_t end;
+    uint32_t stamp;
+    bool stamped;
+};
+enum { DISPUTES = 4 };
+
 /* One direction: what its sender sent. */
 struct side {
     bool placed;     /* offsets mean something */
@@ -42,6 +54,8 @@ struct side {
     uint64_t reset_at;     /* SIDE_NEVER until its RST is seen */
     uint64_t last_ns;      /* packet time of its last segment that fitted */
     uint64_t delivered_ns; /* time given with its last bytes */
+    struct dispute disputes[DISPUTES];
+    uint8_t dispute_count;
     struct held held;
     uint64_t high;       /* end of the farthest bytes seen */
     uint32_t high_stamp; /* TSval of the segment that carried them first */
@@ -139,6 +153,9 @@ bool connection_waits(const struct connection *c);
 /* The segment's bytes: delivered at once where possible, otherwise held. */
 void connection_take(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment, uint64_t offset, uint64_t needs);
+/* The other side acknowledged: which of two copies had it received? */
+void connection_judge(struct tcp *t, struct connection *c, unsigned from,
+                      const struct tcp_segment *acknowledgement);
 /* Deliver all that has become deliverable. */
 void connection_pump(struct tcp *t, struct connection *c);
 /* Acknowledged a window ago and not here: lost. True when something was declared or forced. */

@@ -116,7 +116,7 @@ static unsigned key_of(const struct tcp_segment *segment, struct connection_key 
 }
 
 /* Note what the segment acknowledges; the offset is what its bytes depend on. */
-static uint64_t take_acknowledgement(struct connection *c, unsigned from,
+static uint64_t take_acknowledgement(struct tcp *t, struct connection *c, unsigned from,
                                      const struct tcp_segment *segment) {
     struct side *other = &c->sides[1 - from];
     if ((segment->flags & TCP_ACK) == 0)
@@ -127,6 +127,8 @@ static uint64_t take_acknowledgement(struct connection *c, unsigned from,
         acks_note(&other->acks, offset, segment);
     if (offset > other->acked)
         other->acked = offset;
+    if (other->dispute_count > 0)
+        connection_judge(t, c, 1 - from, segment);
     if (!other->seen && offset < other->low)
         other->low = offset;
     return offset;
@@ -181,7 +183,7 @@ static void take_open(struct tcp *t, struct connection *c, unsigned from,
     if (!side->seen || offset < side->low)
         side->low = offset;
     side->seen = true;
-    uint64_t needs = take_acknowledgement(c, from, segment);
+    uint64_t needs = take_acknowledgement(t, c, from, segment);
     if (segment->data_bytes < segment->wire_bytes)
         t->counters.cut_segments++;
     if (segment->wire_bytes > 0)

@@ -97,6 +97,10 @@ enum tcp_end {
  * connection from now on (close is then not called). hole:  `bytes` bytes of that direction are
  * lost for good; data() goes on behind them. Its time_ns is one at which none of them had passed
  * yet, and may be older than what was given before. close: the last call for it.
+ *
+ * Both may be NULL: again: bytes that were given before, beginning `back` bytes before the end of
+ * what was given, were sent again before anybody acknowledged them; return true when they are not
+ * the same. dispute: of bytes that were not, nobody knows which of both copies the receiver took.
  */
 struct tcp_consumer {
     void *context; /* for open */
@@ -106,6 +110,10 @@ struct tcp_consumer {
                  uint64_t time_ns);
     bool (*hole)(void *connection, enum tcp_direction direction, uint64_t bytes, uint64_t time_ns);
     void (*close)(void *connection, enum tcp_end why, uint64_t time_ns);
+    bool (*again)(void *connection, enum tcp_direction direction, uint64_t back,
+                  const uint8_t *data, size_t bytes);
+    void (*dispute)(void *connection, enum tcp_direction direction, uint64_t back, uint64_t bytes,
+                    uint64_t time_ns);
 };
 
 struct tcp_limits {

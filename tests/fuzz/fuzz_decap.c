@@ -84,7 +84,8 @@ static void show(struct decap *d, struct cursor *c, uint64_t *time_ns) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct counts counts = {0};
-    struct tcp_consumer consumer = {&counts, on_open, on_data, on_hole, on_close};
+    struct tcp_consumer consumer = {
+        .context = &counts, .open = on_open, .data = on_data, .hole = on_hole, .close = on_close};
     struct tcp_limits limits = tcp_default_limits();
     limits.connections = 16;
     counts.tcp = tcp_create(&consumer, &limits);

@@ -122,7 +122,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                 .total_bytes = 30000,
                                 .reorder_window_ns = 500 * NS_PER_MS,
                                 .idle_ns = 5 * NS_PER_SECOND};
-    struct tcp_consumer consumer = {&world, on_open, on_data, on_hole, on_close};
+    struct tcp_consumer consumer = {
+        .context = &world, .open = on_open, .data = on_data, .hole = on_hole, .close = on_close};
     world = (struct world){.time_ns = NS_PER_SECOND};
     for (unsigned i = 0; i < CONNECTIONS; i++)
         world.next[i][0] = i * 0x5fffff00u;

@@ -53,7 +53,8 @@ static void on_close(void *connection, enum tcp_end why, uint64_t time_ns) {
 
 void world_init(struct tcp_world *w, const struct tcp_limits *limits) {
     struct tcp_limits defaults = tcp_default_limits();
-    struct tcp_consumer consumer = {w, on_open, on_data, on_hole, on_close};
+    struct tcp_consumer consumer = {
+        .context = w, .open = on_open, .data = on_data, .hole = on_hole, .close = on_close};
     *w = (struct tcp_world){
         .initial = {1000, 900000}, .port = {40000, 3260}, .ms = UINT64_C(1700000000000)};
     w->tcp = tcp_create(&consumer, limits != NULL ? limits : &defaults);

@@ -371,7 +371,10 @@ Test(iscsi_search, name_that_is_not_certain) {
 Test(iscsi_search, commands_on_a_connection_that_is_not_seen) {
     struct iscsi_world w;
     iscsi_world_make(&w);
-    struct iscsi_link l = link_session(&w);
+    struct iscsi_link l = link_open(&w, 3260, true);
+    link_login(&l, "InitiatorName=iqn.a|TargetName=iqn.target|MaxConnections=8",
+               "TargetPortalGroupTag=1|MaxConnections=8");
+    link_capacity(&l, 1);
     (*l.command_number)++; /* somewhere else */
     link_write(&l, 5, 100, 1, 512, 1);
     expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
@@ -379,6 +382,21 @@ Test(iscsi_search, commands_on_a_connection_that_is_not_seen) {
     (*l.command_number)++;
     nop(&l, 9); /* its answer tells that the target expects more */
     cr_assert_eq(GAPS(w), 2);
+    iscsi_world_end(&w);
+}
+
+/* A command with a number that is not due is ignored by the target: RFC 7143 4.2.2.1. */
+Test(iscsi_search, command_number_out_of_the_window) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    *l.command_number += 1000;
+    link_write(&l, 5, 100, 1, 512, 1);
+    *l.command_number -= 1001;
+    link_write(&l, 6, 200, 1, 512, 1);
+    link_response(&l, 6, GOOD);
+    cr_assert_eq(UPDATES(w), 1);
+    cr_assert_eq(GAPS(w), 0);
     iscsi_world_end(&w);
 }
 
@@ -407,5 +425,54 @@ Test(iscsi_search, held_bytes_have_a_limit) {
         link_bytes(&l, TO_TARGET, noise, sizeof noise);
     expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
     cr_assert_eq(iscsi_oldest_pending(w.iscsi), UINT64_MAX);
+    iscsi_world_end(&w);
+}
+
+/* The end of a status was lost, not its time. */
+Test(iscsi_search, status_that_ends_in_a_hole) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    struct made_pdu *response = make_response(5, GOOD);
+    uint8_t bytes[PDU_HEAD_BYTES + 64];
+    response->data_bytes = 22;
+    response->data[1] = 18;
+    put_be(response->head + 24, l.status_number, 4);
+    put_be(response->head + 28, *l.command_number + 1, 4);
+    link_write(&l, 5, 100, 1, 512, 1);
+    size_t count = made_pdu_bytes(&l, response, bytes);
+    w.now_ns += 100;
+    link_bytes(&l, TO_INITIATOR, bytes, count - 4);
+    uint64_t then_ns = w.now_ns;
+    w.now_ns -= 50; /* holes are as old as what came before them */
+    link_hole(&l, TO_INITIATOR, 4);
+    cr_assert_eq(recorded_update(w.recorder, 0)->time_ns, then_ns);
+    free(response);
+    iscsi_world_end(&w);
+}
+
+/* What an initiator sends again before it was acknowledged need not be the same. */
+Test(iscsi_search, data_that_is_sent_again) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_session(&w);
+    uint8_t data[1024];
+    memset(data, 7, sizeof data);
+    link_write(&l, 5, 100, 4, 2048, 7);
+    cr_assert_not(w.consumer.again(l.connection, TCP_TO_SERVER, 2048, data, sizeof data));
+    cr_assert_not(w.consumer.again(l.connection, TCP_TO_SERVER, 2048 + 24, data + 1000, 24));
+    link_response(&l, 5, GOOD);
+    cr_assert_eq(UPDATES(w), 1, "the same bytes, or a header");
+    link_write(&l, 6, 100, 4, 2048, 7);
+    data[600] = 8;
+    cr_assert(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data));
+    w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
+    link_response(&l, 6, GOOD);
+    expect_gap(w.recorder, 0, 102, 2, GAP_STREAM_HOLE);
+    cr_assert_eq(GAPS(w), 1);
+    link_write(&l, 7, 100, 4, 2048, 7);
+    link_response(&l, 7, GOOD);
+    w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
+    cr_assert_eq(GAPS(w), 1, "it has ended: the target had all of it");
     iscsi_world_end(&w);
 }

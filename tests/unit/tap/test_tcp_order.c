@@ -173,7 +173,11 @@ static void count_close(void *connection, enum tcp_end why, uint64_t time_ns) {
 Test(tcp_order, six_gigabytes_in_one_connection) {
     enum { SEGMENT = 1 << 20, SEGMENTS = 6000 };
     static uint8_t payload[SEGMENT];
-    struct tcp_consumer consumer = {payload, count_open, count_data, count_hole, count_close};
+    struct tcp_consumer consumer = {.context = payload,
+                                    .open = count_open,
+                                    .data = count_data,
+                                    .hole = count_hole,
+                                    .close = count_close};
     struct tcp_limits limits = tcp_default_limits();
     struct tcp *tcp = tcp_create(&consumer, &limits);
     struct tcp_segment segment = {.family = 4,

@@ -199,7 +199,8 @@ static void on_close(void *connection, enum tcp_end why, uint64_t time_ns) {
 }
 
 static void play(struct talk *k) {
-    struct tcp_consumer consumer = {k, on_open, on_data, on_hole, on_close};
+    struct tcp_consumer consumer = {
+        .context = k, .open = on_open, .data = on_data, .hole = on_hole, .close = on_close};
     struct tcp_limits limits = tcp_default_limits();
     struct tcp *tcp = tcp_create(&consumer, &limits);
     qsort(k->packets, k->count, sizeof *k->packets, by_arrival);

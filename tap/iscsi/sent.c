@@ -1,0 +1,85 @@
+#include "tap/iscsi/internal.h"
+
+/*
+ * A segment that is sent again need not say what it said before: initiators that send without
+ * copying (Linux) retransmit what the memory holds by then. As long as nobody acknowledged the
+ * first copy, the target may take the second. Data of open commands is there to be compared with.
+ */
+
+void sent_release(struct flow *flow) {
+    free(flow->sent);
+    flow->sent = NULL;
+}
+
+static struct sent *entry_at(const struct flow *flow, size_t number) {
+    return &flow->sent[number % SENT_ENTRIES];
+}
+
+void sent_note(struct flow *flow, uint64_t position, const struct task *task, uint64_t offset,
+               uint32_t bytes) {
+    if (flow->sent == NULL)
+        flow->sent = calloc(SENT_ENTRIES, sizeof *flow->sent);
+    if (flow->sent == NULL)
+        return;
+    struct sent *last = flow->sent_count > 0 ? entry_at(flow, flow->sent_count - 1) : NULL;
+    if (last != NULL && last->tag == task->tag && last->position + last->bytes == position &&
+        last->offset + last->bytes == offset && bytes <= UINT32_MAX - last->bytes) {
+        last->bytes += bytes;
+        return;
+    }
+    *entry_at(flow, flow->sent_count++) = (struct sent){position, bytes, task->tag, offset};
+}
+
+/* What became of a part of the stream. */
+struct found {
+    struct exchange *exchange;
+    uint64_t offset; /* in the command's data */
+    size_t skip;     /* from the start of the part */
+    size_t bytes;
+};
+
+/* The part of [position, position + bytes) that was this entry's; false when there is none. */
+static bool find(struct connection *c, const struct sent *sent, uint64_t position, uint64_t bytes,
+                 struct found *found) {
+    uint64_t start = position > sent->position ? position : sent->position;
+    uint64_t end = position + bytes;
+    if (end > sent->position + sent->bytes)
+        end = sent->position + sent->bytes;
+    struct task *task = start < end ? session_task(c->session, sent->tag) : NULL;
+    if (task == NULL || task->exchange == NULL || task->connection != c)
+        return false;
+    *found = (struct found){.exchange = task->exchange,
+                            .offset = sent->offset + (start - sent->position),
+                            .skip = (size_t)(start - position),
+                            .bytes = (size_t)(end - start)};
+    return true;
+}
+
+bool sent_equals(struct connection *c, uint64_t position, const uint8_t *data, size_t bytes) {
+    const struct flow *flow = &c->flows[TCP_TO_SERVER];
+    size_t oldest = flow->sent_count > SENT_ENTRIES ? flow->sent_count - SENT_ENTRIES : 0;
+    for (size_t i = flow->sent_count; i > oldest; i--) {
+        const struct sent *sent = entry_at(flow, i - 1);
+        struct found found;
+        struct cursor from = cursor_of(data, bytes);
+        if (sent->position + sent->bytes <= position)
+            return true;
+        if (find(c, sent, position, bytes, &found) && cursor_skip(&from, found.skip) &&
+            !tracker_data_out_equals(found.exchange, found.offset, from.next, found.bytes))
+            return false;
+    }
+    return true;
+}
+
+void sent_dispute(struct connection *c, uint64_t position, uint64_t bytes) {
+    const struct flow *flow = &c->flows[TCP_TO_SERVER];
+    size_t oldest = flow->sent_count > SENT_ENTRIES ? flow->sent_count - SENT_ENTRIES : 0;
+    for (size_t i = flow->sent_count; i > oldest; i--) {
+        const struct sent *sent = entry_at(flow, i - 1);
+        struct found found;
+        if (sent->position + sent->bytes <= position)
+            return;
+        if (find(c, sent, position, bytes, &found))
+            tracker_data_out_dispute(found.exchange, found.offset, found.bytes);
+    }
+}
