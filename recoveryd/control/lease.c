@@ -1,5 +1,7 @@
 #include "recoveryd/control/lease.h"
 
+#include "recoveryd/settle/settle.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -76,7 +78,9 @@ static int fill(struct lease *lease, struct store *store, const char *name, uint
                 uint64_t size_bytes, struct error *err) {
     AUTO(index_reader) reader = NULL;
     const struct volume *volume;
-    int code = index_read(store->index, &reader, err);
+    int code = settle(store, time_ns, err);
+    if (code == 0)
+        code = index_read(store->index, &reader, err);
     if (code == 0)
         code = volume_list_read(reader, &lease->list, err);
     if (code == 0)
@@ -84,6 +88,7 @@ static int fill(struct lease *lease, struct store *store, const char *name, uint
     if (code < 0)
         return code;
     lease->volume = *volume;
+    lease->volume.size_given = size_bytes > 0;
     if (size_bytes > 0)
         lease->volume.size_bytes = size_bytes;
     code = image_open(store, &lease->volume, time_ns, &lease->image, err);
