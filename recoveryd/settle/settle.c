@@ -125,10 +125,11 @@ static void raise_alarm(const struct ground *g, const struct audit_entry *audit,
     if (found->mismatches == 0)
         return;
     log_error("%s: what a READ returned at %s is not what the image held: %" PRIu64
-              " blocks, the first %" PRIu64 " bytes at %" PRIu64
+              " block%s, the first %" PRIu64 " bytes at %" PRIu64
               " (recoveryctl gaps lists what is in doubt)",
               v != NULL ? v->name : "a volume", when_print_utc(audit->stamp.time_ns, when),
-              found->mismatches, found->mismatch_length, found->mismatch_offset);
+              found->mismatches, found->mismatches == 1 ? "" : "s", found->mismatch_length,
+              found->mismatch_offset);
 }
 
 /* Each in a commit of its own, so that an alarm is raised once. */
