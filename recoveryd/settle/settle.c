@@ -11,7 +11,7 @@
 
 /* What is derived from what was only just derived needs a commit between: fewer entries than this
  * and fewer bytes go into one. */
-enum { GROUP_ENTRIES = 256, TRIES = 8, HELD_PATHS = 64 };
+enum { GROUP_ENTRIES = 256, TRIES = 100000, HELD_PATHS = 64 };
 #define GROUP_BYTES (UINT64_C(64) << 20)
 
 static bool nothing_waits(struct store *s, int *code, struct error *err) {
@@ -182,6 +182,8 @@ static int settle_once(struct store *s, uint64_t until_ns, struct error *err) {
     return code;
 }
 
+/* ERR_BUSY means that somebody else got on, or that a fact changed: from the start again, where
+ * less waits than before. */
 int settle(struct store *s, uint64_t until_ns, struct error *err) {
     int code = 0;
     for (int i = 0; i < TRIES && s->mode != STORE_READ; i++) {
@@ -192,5 +194,5 @@ int settle(struct store *s, uint64_t until_ns, struct error *err) {
         if (code != ERR_BUSY)
             return code;
     }
-    return 0; /* others settle as fast, or facts change all the time: next time */
+    return 0; /* facts change all the time: next time */
 }
