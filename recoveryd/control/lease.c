@@ -1,5 +1,6 @@
 #include "recoveryd/control/lease.h"
 
+#include "common/log.h"
 #include "recoveryd/settle/settle.h"
 
 #include <pthread.h>
@@ -78,9 +79,11 @@ static int fill(struct lease *lease, struct store *store, const char *name, uint
                 uint64_t size_bytes, struct error *err) {
     AUTO(index_reader) reader = NULL;
     const struct volume *volume;
-    int code = settle(store, time_ns, err);
-    if (code == 0)
-        code = index_read(store->index, &reader, err);
+    struct error why;
+    /* On a full disk, say, what waits is a gap in the image, and all the rest is there. */
+    if (settle(store, time_ns, &why) != 0)
+        log_warning("cannot settle copies and audits now: %s", why.text);
+    int code = index_read(store->index, &reader, err);
     if (code == 0)
         code = volume_list_read(reader, &lease->list, err);
     if (code == 0)

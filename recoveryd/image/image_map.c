@@ -15,9 +15,18 @@ static struct image_run run_of(const struct piece *p) {
 /* --- two monitors --------------------------------------------------------------------------------
  */
 
+/* A gap, as the older one of two. */
+static struct image_run gap_run(uint16_t reason, const struct stamp *stamp) {
+    return (struct image_run){.kind = RUN_UNKNOWN, .gap_reason = reason, .stamp = *stamp};
+}
+
+static bool is_gap(const struct image_run *run) {
+    return run->kind == RUN_UNKNOWN;
+}
+
 /* Whatever their order, the block holds the same. */
 static bool same_content(const struct image_run *a, const struct image_run *b) {
-    if (a->kind != b->kind)
+    if (a->kind != b->kind || is_gap(b))
         return false;
     return a->kind == RUN_ZERO ||
            (a->whole_offset == b->whole_offset && a->extent.bytes == b->extent.bytes &&
@@ -42,6 +51,10 @@ static uint16_t rivalry(void *context, const struct image_run *newer,
         same_content(newer, older))
         return 0;
     uint64_t apart = clock_table_between(&im->clocks, newer->stamp.monitor, older->stamp.monitor);
+    if (is_gap(older)) {
+        bool close = older->stamp.time_ns >= minus(newer->stamp.time_ns, apart);
+        return close && apart > 0 ? older->gap_reason : 0;
+    }
     if (older->stamp.time_ns >= begin_of(newer) && begin_of(newer) < newer->stamp.time_ns)
         return GAP_OVERLAP;
     return older->stamp.time_ns >= minus(begin_of(newer), apart) && apart > 0 ? GAP_CLOCK : 0;
@@ -57,11 +70,21 @@ static void lower_reach(const struct image *im, const struct image_run *run, uin
 /* --- one layer -----------------------------------------------------------------------------------
  */
 
+/* Newer content of another monitor does not end a gap when the clocks do not tell which came last.
+ */
+static void lay_gap(struct image *im, struct overlay *o, uint64_t start, uint64_t end,
+                    uint16_t reason, const struct stamp *since) {
+    struct image_run gap = gap_run(reason, since);
+    if (image_has_rivals(im))
+        overlay_doubt(o, start, end, &gap, rivalry, im);
+    overlay_taint(o, start, end, reason, since);
+}
+
 static void lay_piece(struct image *im, struct overlay *o, const struct piece *p,
                       uint64_t *reach_ns) {
     uint64_t end = p->offset_bytes + p->length_bytes;
     if (p->kind == PIECE_GAP) {
-        overlay_taint(o, p->offset_bytes, end, p->reason, &p->stamp);
+        lay_gap(im, o, p->offset_bytes, end, p->reason, &p->stamp);
         return;
     }
     struct image_run run = run_of(p);
@@ -110,7 +133,7 @@ static int lay_floor(struct image *im, struct overlay *o, const struct image_flo
     if (floor->kind == FLOOR_END)
         overlay_fill(o, floor->size_bytes, UINT64_MAX, &(struct image_run){.kind = RUN_UNKNOWN});
     else
-        overlay_taint(o, 0, UINT64_MAX, floor->reason, &floor->stamp);
+        lay_gap(im, o, 0, UINT64_MAX, floor->reason, &floor->stamp);
     return 0;
 }
 
@@ -127,7 +150,7 @@ static bool lies_above(const struct image_floor *floor, const struct piece *piec
 static int lay_floors(struct image *im, struct overlay *o, size_t *next, const struct piece *piece,
                       uint64_t chunk, struct error *err) {
     int code = 0;
-    while (code == 0 && *next < im->floor_count && !overlay_covered(o) &&
+    while (code == 0 && *next < im->floor_count && (image_has_rivals(im) || !overlay_covered(o)) &&
            (piece == NULL || lies_above(&im->floors[*next], piece)))
         code = lay_floor(im, o, &im->floors[(*next)++], chunk, err);
     return code;

@@ -185,6 +185,7 @@ enum derived_state {
     DERIVED_INEXACT_SOURCE = 3, /* it was not exact, or changed while it was copied */
     DERIVED_INEXACT_BEFORE = 4, /* OR, XOR: what the range held before was not exact */
     DERIVED_TOO_LARGE = 5,
+    DERIVED_DAMAGED = 6, /* a payload that it needs does not match its checksum */
     DERIVED_STATES
 };
 

@@ -17,6 +17,7 @@ static const char *const state_texts[DERIVED_STATES] = {
     [DERIVED_INEXACT_SOURCE] = "the source was not known exactly, or changed meanwhile",
     [DERIVED_INEXACT_BEFORE] = "what was there before is not known exactly",
     [DERIVED_TOO_LARGE] = "it is too large",
+    [DERIVED_DAMAGED] = "the store has damaged bytes that it needs",
 };
 
 /* --- the gap -------------------------------------------------------------------------------------

@@ -250,32 +250,44 @@ static int clear_parts(struct ground *g, const struct derived_entry *d, struct e
     return code;
 }
 
-int derive(struct ground *g, const struct derived_entry *d, enum outcome *outcome,
-           enum derived_state *state, struct error *err) {
-    AUTO(image) image = NULL;
-    struct source s = {.ground = g};
+static int open_source(struct ground *g, const struct derived_entry *d, struct source *s,
+                       enum outcome *outcome, enum derived_state *state, struct error *err) {
     const struct volume *v = volume_of_path(&g->volumes, d->path);
-    int code = 0;
-    *outcome = OUTCOME_ENDED;
-    *state = DERIVED_RESOLVED;
     if (v == NULL || d->stamp.time_ns > v->watermark_ns) {
         *outcome = OUTCOME_NOT_YET;
         return 0;
     }
     if (d->op == UPDATE_COPY)
-        code = open_copied(g, d, &s, outcome, state, err);
-    else
-        code = open_before(g, v, d, &s, state, err);
-    image = s.image;
-    if (code == 0 && image != NULL && d->op != UPDATE_COPY)
-        code = read_operand(g, d, err);
-    if (code != 0 || *outcome == OUTCOME_NOT_YET)
-        return code;
-    if (image == NULL)
-        return clear_parts(g, d, err);
+        return open_copied(g, d, s, outcome, state, err);
+    int code = open_before(g, v, d, s, state, err);
+    return code == 0 && s->image != NULL ? read_operand(g, d, err) : code;
+}
+
+static int derive_from(struct ground *g, const struct derived_entry *d, struct source *s,
+                       enum derived_state *state, struct error *err) {
     bool all = true;
-    code = derive_parts(g, d, &s, &all, err);
-    if (!all)
+    int code = derive_parts(g, d, s, &all, err);
+    if (code == 0 && !all)
         *state = d->op == UPDATE_COPY ? DERIVED_INEXACT_SOURCE : DERIVED_INEXACT_BEFORE;
+    return code;
+}
+
+int derive(struct ground *g, const struct derived_entry *d, enum outcome *outcome,
+           enum derived_state *state, struct error *err) {
+    struct source s = {.ground = g};
+    *outcome = OUTCOME_ENDED;
+    *state = DERIVED_RESOLVED;
+    int code = open_source(g, d, &s, outcome, state, err);
+    if (code == 0 && s.image != NULL)
+        code = derive_from(g, d, &s, state, err);
+    bool opened_it = s.image != NULL;
+    image_close(s.image);
+    if (code == ERR_FORMAT) {
+        *state = DERIVED_DAMAGED; /* that must not keep everything behind it waiting */
+        code = 0;
+    }
+    bool nothing_known = !opened_it || *state == DERIVED_DAMAGED;
+    if (code == 0 && *outcome == OUTCOME_ENDED && nothing_known)
+        code = clear_parts(g, d, err);
     return code;
 }

@@ -40,7 +40,14 @@ int ground_renew(struct ground *g, struct error *err) {
     int code = index_read(g->store->index, &g->reader, err);
     if (code == 0)
         code = index_facts(g->reader, &g->facts, err);
-    return code == 0 ? volume_list_read(g->reader, &g->volumes, err) : code;
+    if (code == 0)
+        code = volume_list_read(g->reader, &g->volumes, err);
+    g->latest_ns = 0;
+    for (size_t i = 0; i < g->volumes.count; i++) {
+        if (g->volumes.volumes[i].watermark_ns > g->latest_ns)
+            g->latest_ns = g->volumes.volumes[i].watermark_ns;
+    }
+    return code;
 }
 
 struct index_writer *ground_writer(struct ground *g, struct error *err) {

@@ -15,6 +15,7 @@ struct ground {
     struct index_reader *reader;
     struct volume_list volumes;
     uint64_t facts;
+    uint64_t latest_ns;          /* greatest watermark of all volumes: what is later has to wait */
     struct index_writer *writer; /* relies on the facts; NULL: nothing is written yet */
     uint64_t bytes;              /* in the segment, not synced yet */
     struct segment_writer *segment;

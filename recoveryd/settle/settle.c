@@ -23,6 +23,11 @@ static bool nothing_waits(struct store *s, int *code, struct error *err) {
     return *code == 0 && counts.derived == 0 && counts.audits == 0;
 }
 
+/* What waits is in the order of time: nothing behind this can be settled now. */
+static bool is_beyond(const struct ground *g, const struct stamp *stamp, uint64_t until_ns) {
+    return stamp->time_ns > until_ns || stamp->time_ns > g->latest_ns;
+}
+
 /* --- derived content -----------------------------------------------------------------------------
  */
 
@@ -102,7 +107,7 @@ static int settle_all_derived(struct pass *p, struct error *err) {
     while (code == 0 && !stop_requested()) {
         struct derived_entry d;
         code = index_next_derived(p->ground->reader, p->begun ? &p->at : NULL, &d, err);
-        if (code == 0 && d.stamp.time_ns > p->until_ns)
+        if (code == 0 && is_beyond(p->ground, &d.stamp, p->until_ns))
             code = ERR_NOT_FOUND;
         if (code != 0)
             break;
@@ -152,7 +157,7 @@ static int settle_all_audits(struct ground *g, uint64_t until_ns, struct error *
     int code = 0;
     while (code == 0 && !stop_requested()) {
         code = index_next_audit(g->reader, at.path != 0 ? &at : NULL, &audit, err);
-        if (code != 0 || audit.stamp.time_ns > until_ns)
+        if (code != 0 || is_beyond(g, &audit.stamp, until_ns))
             break;
         at = audit;
         code = settle_one_audit(g, &audit, err);

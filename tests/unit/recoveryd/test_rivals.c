@@ -91,6 +91,29 @@ Test(rivals, one_monitor_is_its_own_clock) {
     rig_end(&rig);
 }
 
+Test(rivals, another_monitors_write_within_the_error_does_not_end_a_gap) {
+    struct rig rig;
+    uint64_t path = start(&rig, 10, 5);
+    rig_gap(&rig, path, &(struct stamp){200, 1, 1, 1}, 0, 2048, GAP_FAILED_WRITE);
+    rig_fill(&rig, path, (struct stamp){215, 2, 1, 1}, 0, 0, 512, 2);
+    rig_fill(&rig, path, (struct stamp){216, 2, 1, 2}, 0, 512, 512, 2);
+    rig_fill(&rig, path, (struct stamp){201, 1, 1, 3}, 0, 1024, 512, 2);
+    rig_gap(&rig, path, &(struct stamp){400, 2, 1, 4}, 0, GAP_TO_END, GAP_CAPTURE_LOSS);
+    rig_fill(&rig, path, (struct stamp){415, 1, 1, 4}, 0, 0, 512, 3);
+    rig_fill(&rig, path, (struct stamp){416, 1, 1, 5}, 0, 512, 512, 3);
+    rig_commit(&rig);
+    struct rig_byte byte = rig_byte_at(&rig, path, 300, 0);
+    cr_assert_not(byte.exact);
+    cr_assert_eq(byte.reason, GAP_FAILED_WRITE);
+    cr_assert_eq(byte.since_ns, 200);
+    cr_assert(rig_byte_at(&rig, path, 300, 512).exact);
+    cr_assert(rig_byte_at(&rig, path, 300, 1024).exact, "the monitor knows its own order");
+    cr_assert_eq(rig_byte_at(&rig, path, 500, 0).reason, GAP_CAPTURE_LOSS, "a whole one likewise");
+    cr_assert_not(rig_byte_at(&rig, path, 500, 0).exact);
+    cr_assert(rig_byte_at(&rig, path, 500, 512).exact);
+    rig_end(&rig);
+}
+
 /* --- against a model -----------------------------------------------------------------------------
  */
 

@@ -249,3 +249,34 @@ Test(settle, a_store_that_is_open_for_reading_stays_as_it_is) {
     cr_assert_eq(waiting(&b).derived, 1);
     rig_end(&b.rig);
 }
+
+/* One damaged payload keeps nothing behind it waiting. */
+Test(settle, a_damaged_source_is_a_gap_and_the_rest_goes_on) {
+    struct bench b;
+    bench_start(&b);
+    uint8_t data[512] = {1};
+    struct extent extent;
+    struct update_record u = {.time_ns = 200,
+                              .path = b.from,
+                              .length_bytes = 512,
+                              .op = UPDATE_WRITE,
+                              .payload_bytes = 512,
+                              .payload_crc32c = 0xbad};
+    struct stamp stamp = {200, 1, 1, 1};
+    rig_ok(&b.rig, segments_append(b.rig.segment, data, 512, &extent, &b.rig.err));
+    rig_ok(&b.rig, index_put_update(rig_writer(&b.rig), &stamp, &u, &extent, &b.rig.err));
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 2}, 0, 512, 512, 7);
+    copy(&b, 300, 3, 0, 0, 512);
+    copy(&b, 301, 4, 512, 512, 512);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_eq(waiting(&b).derived, 0);
+    cr_assert_eq(waiting(&b).stuck, 1);
+    cr_assert(rig_byte_at(&b.rig, b.to, 301, 512).exact);
+    char text[LIMIT_REASON_BYTES + 1];
+    AUTO(index_reader) r = rig_reader(&b.rig);
+    rig_ok(&b.rig, index_gap_text(r, b.to, &(struct stamp){300, 1, 1, 3}, text, &b.rig.err));
+    cr_assert_not_null(strstr(text, "damaged"), "%s", text);
+    index_reader_close(take_pointer(&r));
+    rig_end(&b.rig);
+}
