@@ -7,9 +7,11 @@
 #include "recoveryd/receive/server.h"
 #include "recoveryd/receive/socket.h"
 #include "recoveryd/settings.h"
+#include "recoveryd/settle/background.h"
 
 static int serve(const struct settings *settings, struct store *store, struct socket *socket,
                  struct error *err) {
+    AUTO(background) background = NULL;
     AUTO(control) control = control_create(store);
     AUTO(service) service = NULL;
     AUTO(server) server = NULL;
@@ -27,6 +29,8 @@ static int serve(const struct settings *settings, struct store *store, struct so
         .control = {.take = service_take, .context = service},
     };
     code = server_create(&options, &server, err);
+    if (code == 0)
+        code = background_create(store, &background, err);
     if (code < 0)
         return code;
     log_info("ready, listening on %s, store %s", socket_endpoint(socket), store->dir);

@@ -5,12 +5,14 @@
 #define SANREWIND_RECOVERYD_COMMANDS_H
 
 #include "recoveryd/control/control.h"
+#include "recoveryd/control/exactness.h"
 #include "recoveryd/control/lease.h"
 #include "recoveryd/image/volume.h"
 
 struct control {
     struct store *store;
     struct leases *leases;
+    struct exactness *exactness;
 };
 
 typedef int command_function(struct control *c, const json_t *request, json_t **result,
@@ -67,7 +69,9 @@ json_t *fact_text(const char *text);
 /* Adds NAME, a string that --at takes, and NAME_ns, a number; null and 0 when it is not known. */
 void fact_put_time(json_t *object, const char *name, uint64_t time_ns);
 
-int fact_volumes(struct store *store, const struct snapshot *s, json_t **result, struct error *err);
+/* `audits`: with what the audits of each found. */
+int fact_volumes(struct control *c, const struct snapshot *s, bool audits, json_t **result,
+                 struct error *err);
 int fact_monitors(const struct snapshot *s, json_t **result, struct error *err);
 
 /* The monitor's name, or its number in hex when the store does not know it. */

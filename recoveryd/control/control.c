@@ -22,13 +22,15 @@ struct control *control_create(struct store *store) {
         return NULL;
     c->store = store;
     c->leases = leases_create(store);
-    return c->leases != NULL ? take_pointer(&c) : NULL;
+    c->exactness = exactness_create(store);
+    return c->leases != NULL && c->exactness != NULL ? take_pointer(&c) : NULL;
 }
 
 void control_destroy(struct control *c) {
     if (c == NULL)
         return;
     leases_destroy(c->leases);
+    exactness_destroy(c->exactness);
     free(c);
 }
 

@@ -72,48 +72,76 @@ static json_t *paths_fact(const struct volume *v) {
  * Whether the newest image that can be restored is exact, and how many ranges of it are not. A
  * volume that cannot be restored says why.
  */
-static int put_exactness(struct store *store, const struct volume *v, json_t *fact,
-                         struct error *err) {
-    AUTO(image) image = NULL;
-    AUTO_FREE struct image_gap *gaps = NULL;
-    size_t count = 0;
-    int code = image_open(store, v, v->watermark_ns, &image, err);
-    if (code == ERR_INEXACT)
-        json_object_set_new(fact, "why", fact_text(err->text));
-    else if (code == 0)
-        code = image_gaps(image, &gaps, &count, err);
-    if (code < 0 && code != ERR_INEXACT)
+static int put_exactness(struct control *c, const struct snapshot *s, const struct volume *v,
+                         json_t *fact, struct error *err) {
+    struct exactness_answer answer;
+    int code = exactness_of(c->exactness, s->reader, v, &answer, err);
+    if (code < 0)
         return code;
-    json_object_set_new(fact, "exact", json_boolean(code == 0 && count == 0));
-    json_object_set_new(fact, "gaps", fact_number(count));
+    if (answer.why[0] != '\0')
+        json_object_set_new(fact, "why", fact_text(answer.why));
+    json_object_set_new(fact, "exact", json_boolean(answer.exact));
+    json_object_set_new(fact, "gaps", fact_number(answer.gaps));
     return 0;
 }
 
-static int volume_fact(struct store *store, const struct volume *v, json_t **fact,
+/* Over all paths. */
+static int put_audited(const struct snapshot *s, const struct volume *v, json_t *fact,
                        struct error *err) {
-    *fact = json_pack("{s:o,s:o,s:o,s:o}", "volume", fact_text(v->name), "id", fact_text(v->id),
-                      "size_bytes", fact_number(v->size_bytes), "block_size",
-                      fact_number(v->block_bytes));
-    if (*fact == NULL)
-        return error_set(err, ERR_NOMEM, "out of memory");
-    fact_put_time(*fact, "first", v->first_ns);
-    fact_put_time(*fact, "latest", v->watermark_ns);
-    fact_put_time(*fact, "newest_update", v->latest_ns);
-    int code = put_exactness(store, v, *fact, err);
-    if (code < 0) {
-        json_decref(*fact);
-        return code;
+    struct audited_entry all = {0};
+    for (size_t i = 0; i < v->path_count; i++) {
+        struct audited_entry one;
+        int code = index_get_audited(s->reader, v->paths[i].path, &one, err);
+        if (code < 0)
+            return code;
+        audited_entry_merge(&all, &one);
     }
-    json_object_set_new(*fact, "paths", paths_fact(v));
+    json_t *audited =
+        json_pack("{s:o,s:o,s:o,s:o,s:o}", "audits", fact_number(all.audits), "blocks",
+                  fact_number(all.blocks), "skipped", fact_number(all.skipped), "proven",
+                  fact_number(all.proven), "mismatches", fact_number(all.mismatches));
+    fact_put_time(audited, "last_mismatch", all.mismatch_ns);
+    if (all.mismatch_ns != 0) {
+        json_object_set_new(audited, "mismatch_offset_bytes", fact_number(all.mismatch_offset));
+        json_object_set_new(audited, "mismatch_length_bytes", fact_number(all.mismatch_length));
+    }
+    json_object_set_new(fact, "audited", audited);
     return 0;
 }
 
-int fact_volumes(struct store *store, const struct snapshot *s, json_t **result,
+static json_t *identity_fact(const struct volume *v) {
+    json_t *fact = json_pack("{s:o,s:o,s:o,s:o}", "volume", fact_text(v->name), "id",
+                             fact_text(v->id), "size_bytes", fact_number(v->size_bytes),
+                             "block_size", fact_number(v->block_bytes));
+    fact_put_time(fact, "first", v->first_ns);
+    fact_put_time(fact, "latest", v->watermark_ns);
+    fact_put_time(fact, "newest_update", v->latest_ns);
+    if (v->provisional)
+        json_object_set_new(fact, "provisional", json_true());
+    return fact;
+}
+
+static int volume_fact(struct control *c, const struct snapshot *s, const struct volume *v,
+                       bool audits, json_t **out, struct error *err) {
+    AUTO_JSON fact = identity_fact(v);
+    if (fact == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    int code = put_exactness(c, s, v, fact, err);
+    if (code == 0 && audits)
+        code = put_audited(s, v, fact, err);
+    if (code < 0)
+        return code;
+    json_object_set_new(fact, "paths", paths_fact(v));
+    *out = json_incref(fact);
+    return 0;
+}
+
+int fact_volumes(struct control *c, const struct snapshot *s, bool audits, json_t **result,
                  struct error *err) {
     AUTO_JSON volumes = json_array();
     for (size_t i = 0; i < s->volumes.count; i++) {
-        json_t *fact;
-        int code = volume_fact(store, &s->volumes.volumes[i], &fact, err);
+        json_t *fact = NULL;
+        int code = volume_fact(c, s, &s->volumes.volumes[i], audits, &fact, err);
         if (code < 0)
             return code;
         json_array_append_new(volumes, fact);
@@ -140,6 +168,8 @@ struct monitor {
     uint64_t bytes;
     uint64_t packets;
     uint64_t dropped;
+    uint64_t clock_error_ns; /* of the newest start */
+    uint64_t clock_error_max_ns;
 };
 
 struct monitor_list {
@@ -171,6 +201,7 @@ static bool add_stream(void *context, const struct stream_entry *entry) {
         m->newest_stream = entry->stream;
         m->ended = entry->ended;
         m->newest_frontier_ns = entry->frontier_ns;
+        m->clock_error_ns = entry->clock_error_ns;
     }
     if (entry->first_ns < m->first_ns)
         m->first_ns = entry->first_ns;
@@ -178,6 +209,8 @@ static bool add_stream(void *context, const struct stream_entry *entry) {
         m->greatest_frontier_ns = entry->frontier_ns;
     if (entry->heard_ns > m->heard_ns)
         m->heard_ns = entry->heard_ns;
+    if (entry->clock_error_max_ns > m->clock_error_max_ns)
+        m->clock_error_max_ns = entry->clock_error_max_ns;
     m->updates += entry->updates;
     m->bytes += entry->bytes;
     m->packets += entry->packets;
@@ -198,6 +231,11 @@ static json_t *monitor_fact(const struct monitor *m, uint64_t now_ns) {
     fact_put_time(fact, "first", m->first_ns);
     fact_put_time(fact, "frontier", frontier_ns);
     fact_put_time(fact, "heard", m->heard_ns);
+    json_object_set_new(fact, "clock_error_ns",
+                        m->clock_error_ns > 0 ? fact_number(m->clock_error_ns) : json_null());
+    json_object_set_new(fact, "clock_error_max_ns",
+                        m->clock_error_max_ns > 0 ? fact_number(m->clock_error_max_ns)
+                                                  : json_null());
     return fact;
 }
 

@@ -16,11 +16,12 @@ static json_t *reached_fact(const struct snapshot *s, const struct stamp *stamp)
 
 static json_t *image_fact(const struct snapshot *s, const struct lease *lease) {
     const struct image_info *info = image_info(lease->image);
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:o}", "image", fact_number(lease->id),
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:o}", "image", fact_number(lease->id),
                      "volume", fact_text(lease->volume.name), "id", fact_text(lease->volume.id),
-                     "size_bytes", fact_number(info->size_bytes), "time_ns",
-                     fact_number(info->time_ns), "reached", reached_fact(s, &info->reached),
-                     "updates", fact_number(info->updates), "exact", lease->gap_count == 0, "gaps",
+                     "size_bytes", fact_number(info->size_bytes), "block_size",
+                     fact_number(info->block_bytes), "time_ns", fact_number(info->time_ns),
+                     "reached", reached_fact(s, &info->reached), "updates",
+                     fact_number(info->updates), "exact", lease->gap_count == 0, "gaps",
                      fact_number(lease->gap_count));
 }
 
@@ -70,6 +71,16 @@ int command_image_chunk(struct control *c, const json_t *request, json_t **resul
     return 0;
 }
 
+/* The sentence that came with the gap, when it has one. */
+static void put_text(json_t *fact, struct index_reader *r, const struct volume *v,
+                     const struct image_gap *gap) {
+    char text[LIMIT_REASON_BYTES + 1] = "";
+    for (size_t i = 0; gap->reason != 0 && text[0] == '\0' && i < v->path_count; i++)
+        index_gap_text(r, v->paths[i].path, &gap->since, text, NULL);
+    if (text[0] != '\0')
+        json_object_set_new(fact, "text", fact_text(text));
+}
+
 static json_t *gap_fact(const struct image_gap *gap) {
     json_t *fact = json_pack("{s:o,s:o,s:s}", "offset_bytes", fact_number(gap->offset_bytes),
                              "length_bytes", fact_number(gap->length_bytes), "reason",
@@ -93,9 +104,18 @@ int command_image_gaps(struct control *c, const json_t *request, json_t **result
         code = leases_hold(c->leases, image, &lease, err);
     if (code < 0)
         return code;
+    AUTO(index_reader) reader = NULL;
+    code = index_read(c->store->index, &reader, err);
+    if (code < 0) {
+        leases_drop(c->leases, lease);
+        return code;
+    }
     json_t *gaps = json_array();
-    for (size_t i = from; i < lease->gap_count && i - from < GAPS_AT_ONCE; i++)
-        json_array_append_new(gaps, gap_fact(&lease->gaps[i]));
+    for (size_t i = from; i < lease->gap_count && i - from < GAPS_AT_ONCE; i++) {
+        json_t *fact = gap_fact(&lease->gaps[i]);
+        put_text(fact, reader, &lease->volume, &lease->gaps[i]);
+        json_array_append_new(gaps, fact);
+    }
     *result = json_pack("{s:o,s:o}", "gaps", gaps, "total", fact_number(lease->gap_count));
     leases_drop(c->leases, lease);
     return 0;

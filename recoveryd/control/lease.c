@@ -1,5 +1,8 @@
 #include "recoveryd/control/lease.h"
 
+#include "common/log.h"
+#include "recoveryd/settle/settle.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -76,6 +79,10 @@ static int fill(struct lease *lease, struct store *store, const char *name, uint
                 uint64_t size_bytes, struct error *err) {
     AUTO(index_reader) reader = NULL;
     const struct volume *volume;
+    struct error why;
+    /* On a full disk, say, what waits is a gap in the image, and all the rest is there. */
+    if (settle(store, time_ns, &why) != 0)
+        log_warning("cannot settle copies and audits now: %s", why.text);
     int code = index_read(store->index, &reader, err);
     if (code == 0)
         code = volume_list_read(reader, &lease->list, err);
@@ -84,6 +91,7 @@ static int fill(struct lease *lease, struct store *store, const char *name, uint
     if (code < 0)
         return code;
     lease->volume = *volume;
+    lease->volume.size_given = size_bytes > 0;
     if (size_bytes > 0)
         lease->volume.size_bytes = size_bytes;
     code = image_open(store, &lease->volume, time_ns, &lease->image, err);

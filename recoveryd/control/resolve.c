@@ -30,7 +30,8 @@ static bool see_piece(void *context, const struct piece *piece) {
     struct search *s = context;
     bool covers = s->offset_bytes >= piece->offset_bytes &&
                   s->offset_bytes - piece->offset_bytes < piece->length_bytes;
-    if (!covers || piece->kind == PIECE_GAP)
+    bool gap = piece->kind == PIECE_GAP && piece->reason != GAP_UNRESOLVED;
+    if (!covers || gap)
         return true;
     if (!s->found || piece->stamp.time_ns > s->newest_ns)
         s->newest_ns = piece->stamp.time_ns;

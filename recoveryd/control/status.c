@@ -2,25 +2,44 @@
 #include "recoveryd/control/commands.h"
 
 #include "common/clock.h"
-#include "recoveryd/image/image.h"
+#include "recoveryd/settle/settle.h"
+
+/* What can be settled is, so that all answers are the same; what cannot is a gap in them. */
+static int open_settled(struct control *c, struct snapshot *s, struct error *err) {
+    settle(c->store, UINT64_MAX, NULL);
+    return snapshot_open(s, c->store, err);
+}
+
+static int settling_fact(const struct snapshot *s, json_t **fact, struct error *err) {
+    struct waiting_counts counts;
+    int code = index_count_waiting(s->reader, &counts, err);
+    if (code < 0)
+        return code;
+    *fact = json_pack("{s:o,s:o,s:o}", "copies", fact_number(counts.derived), "unresolved",
+                      fact_number(counts.stuck), "audits", fact_number(counts.audits));
+    return 0;
+}
 
 int command_status(struct control *c, const json_t *request, json_t **result, struct buffer *data,
                    struct error *err) {
     AUTO_SNAPSHOT s = {0};
     AUTO_JSON monitors = NULL;
     AUTO_JSON volumes = NULL;
+    AUTO_JSON settling = NULL;
     (void)request;
     (void)data;
-    int code = snapshot_open(&s, c->store, err);
+    int code = open_settled(c, &s, err);
     if (code == 0)
         code = fact_monitors(&s, &monitors, err);
     if (code == 0)
-        code = fact_volumes(c->store, &s, &volumes, err);
+        code = fact_volumes(c, &s, true, &volumes, err);
+    if (code == 0)
+        code = settling_fact(&s, &settling, err);
     if (code < 0)
         return code;
-    *result = json_pack("{s:o,s:o,s:O,s:O}", "store", fact_text(c->store->dir), "stored_bytes",
-                        fact_number(segments_total_bytes(c->store->segments)), "monitors", monitors,
-                        "volumes", volumes);
+    *result = json_pack("{s:o,s:o,s:O,s:O,s:O}", "store", fact_text(c->store->dir), "stored_bytes",
+                        fact_number(segments_total_bytes(c->store->segments)), "settling", settling,
+                        "monitors", monitors, "volumes", volumes);
     fact_put_time(*result, "now", clock_wall_ns());
     return 0;
 }
@@ -39,17 +58,8 @@ int command_volumes(struct control *c, const json_t *request, json_t **result, s
     AUTO_SNAPSHOT s = {0};
     (void)request;
     (void)data;
-    int code = snapshot_open(&s, c->store, err);
-    return code < 0 ? code : fact_volumes(c->store, &s, result, err);
-}
-
-/* Whether the image at the end of the window is exact. */
-static bool is_exact(struct store *store, const struct volume *v) {
-    AUTO(image) image = NULL;
-    AUTO_FREE struct image_gap *gaps = NULL;
-    size_t count = 0;
-    return image_open(store, v, v->watermark_ns, &image, NULL) == 0 &&
-           image_gaps(image, &gaps, &count, NULL) == 0 && count == 0;
+    int code = open_settled(c, &s, err);
+    return code < 0 ? code : fact_volumes(c, &s, false, result, err);
 }
 
 /* An array: empty while nothing can be restored. */
@@ -57,10 +67,13 @@ int command_window(struct control *c, const json_t *request, json_t **result, st
                    struct error *err) {
     AUTO_SNAPSHOT s = {0};
     const struct volume *v = NULL;
+    struct exactness_answer answer;
     (void)data;
-    int code = snapshot_open(&s, c->store, err);
+    int code = open_settled(c, &s, err);
     if (code == 0)
         code = snapshot_volume(&s, request, &v, err);
+    if (code == 0)
+        code = exactness_of(c->exactness, s.reader, v, &answer, err);
     if (code < 0)
         return code;
     *result = json_array();
@@ -69,7 +82,7 @@ int command_window(struct control *c, const json_t *request, json_t **result, st
     json_t *window = json_object();
     fact_put_time(window, "from", v->first_ns);
     fact_put_time(window, "to", v->watermark_ns);
-    json_object_set_new(window, "exact", json_boolean(is_exact(c->store, v)));
+    json_object_set_new(window, "exact", json_boolean(answer.exact));
     json_array_append_new(*result, window);
     return 0;
 }

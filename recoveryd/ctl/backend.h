@@ -22,7 +22,8 @@ struct backend {
     void (*destroy)(struct backend *b);
 };
 
-/* Opens the store beside whoever has it open. `writes`: for baselines. */
+/* Opens the store beside whoever has it open. `writes`: for baselines, and to settle what waits
+ * before an image is opened. */
 int backend_local(const char *dir, bool writes, struct backend **out, struct error *err);
 /* ERR_NET: nobody answers at the endpoint. */
 int backend_remote(const char *endpoint, struct backend **out, struct error *err);

@@ -150,7 +150,7 @@ int ctl_ask(const struct ctl *ctl, const json_t *request, bool json,
             void (*print)(const json_t *result), struct error *err) {
     AUTO(backend) backend = NULL;
     AUTO_JSON result = NULL;
-    int code = ctl_backend(ctl, false, &backend, err);
+    int code = ctl_backend(ctl, true, &backend, err);
     if (code == 0)
         code = backend->run(backend, request, &result, err);
     if (code < 0)

@@ -51,6 +51,8 @@ static void print(const json_t *gaps) {
         printf("%-16" PRIu64 " %-11s %-30s %s\n", ctl_number(gap, "offset_bytes"),
                ctl_bytes_text(ctl_number(gap, "length_bytes"), length), ctl_string(gap, "since"),
                ctl_string(gap, "reason"));
+        if (json_object_get(gap, "text") != NULL)
+            printf("    %s\n", ctl_string(gap, "text"));
     }
 }
 
@@ -81,7 +83,7 @@ int ctl_gaps(struct ctl *ctl, int argc, char **argv, struct error *err) {
         return error_set(err, ERR_USAGE, "name one volume; see recoveryctl gaps --help");
     code = ctl_time(o.at, at, err);
     if (code == 0)
-        code = ctl_backend(ctl, false, &backend, err);
+        code = ctl_backend(ctl, true, &backend, err);
     if (code == 0)
         code = read_gaps(backend, argv[operand], at, &gaps, err);
     if (code < 0)

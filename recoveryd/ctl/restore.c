@@ -142,7 +142,7 @@ static int restore(const struct ctl *ctl, const struct restore_arguments *a, con
     AUTO_JSON resolved = NULL;
     struct view views[MAX_VOLUMES];
     size_t count = 0;
-    int code = ctl_backend(ctl, false, &backend, err);
+    int code = ctl_backend(ctl, true, &backend, err);
     if (code == 0)
         code = view_resolve(backend, names, at, a->latest_safe, &resolved, err);
     if (code == 0)

@@ -183,7 +183,8 @@ void restore_print(const json_t *result) {
     if (json_is_true(json_object_get(result, "lowered")))
         printf("lowered to the watermark from %s, ", ctl_string(result, "asked"));
     print_reached(json_object_get(result, "reached"));
-    printf(", %" PRIu64 " updates applied, ", ctl_number(result, "updates"));
+    printf(", %" PRIu64 " bytes, %" PRIu64 " updates applied, ", ctl_number(result, "size_bytes"),
+           ctl_number(result, "updates"));
     if (json_is_true(json_object_get(result, "exact")))
         printf("exact");
     else

@@ -1,11 +1,23 @@
 #include "recoveryd/ctl/ctl.h"
 #include "recoveryd/ctl/show.h"
 
+#include <inttypes.h>
+
 static const struct option_set options = {
     .program = "recoveryctl status",
     .usage = "recoveryctl status [--json]",
     .summary = "The store, its monitors and its volumes at a glance.",
 };
+
+static void print_settling(const json_t *settling) {
+    uint64_t copies = ctl_number(settling, "copies");
+    uint64_t unresolved = ctl_number(settling, "unresolved");
+    uint64_t audits = ctl_number(settling, "audits");
+    if (copies + unresolved + audits > 0)
+        printf("  waiting   %" PRIu64 " copies, %" PRIu64 " audits; %" PRIu64
+               " copies of unknown content\n",
+               copies, audits, unresolved);
+}
 
 static void print(const json_t *status) {
     char bytes[CTL_TEXT_BYTES];
@@ -14,6 +26,7 @@ static void print(const json_t *status) {
     printf("store %s\n", ctl_string(status, "store"));
     printf("  segments  %s\n", ctl_bytes_text(ctl_number(status, "stored_bytes"), bytes));
     printf("  now       %s\n", ctl_string(status, "now"));
+    print_settling(json_object_get(status, "settling"));
     if (json_array_size(json_object_get(status, "monitors")) == 0)
         printf("\nno monitor has sent anything yet\n");
     json_array_foreach(json_object_get(status, "monitors"), i, item) {

@@ -55,14 +55,14 @@ static int open_source(struct baseline *b, uint64_t *size_bytes, struct error *e
 }
 
 static int check_size(const struct baseline *b, uint64_t size_bytes, struct error *err) {
-    uint64_t known = b->volume->size_bytes;
+    uint64_t known = volume_size_at(b->volume, b->options->time_ns).size_bytes;
     if (b->fd >= 0 && size_bytes == 0)
         return error_set(err, ERR_FORMAT, "%s is empty: it cannot be a baseline", b->options->file);
     if (known == 0 || size_bytes == 0 || known == size_bytes)
         return 0;
     return error_set(err, ERR_FORMAT,
                      "%s has %" PRIu64 " bytes, the volume %s has %" PRIu64
-                     ": give an image of the whole volume",
+                     " at that time: give an image of the whole volume",
                      b->options->file != NULL ? b->options->file : "the baseline", size_bytes,
                      b->volume->name, known);
 }
@@ -200,7 +200,7 @@ static int run(struct baseline *b, struct error *err) {
     if (code == 0)
         code = check_size(b, size_bytes, err);
     if (size_bytes == 0)
-        size_bytes = b->volume->size_bytes;
+        size_bytes = volume_size_at(b->volume, b->options->time_ns).size_bytes;
     if (code == 0)
         code = make_path(b, err);
     if (code == 0)

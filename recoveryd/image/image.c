@@ -37,22 +37,48 @@ struct floor_scan {
     bool failed;
 };
 
+static bool reserve_floor(struct floor_scan *scan) {
+    struct image *im = scan->im;
+    if (im->floor_count < scan->capacity)
+        return true;
+    size_t capacity = scan->capacity > 0 ? scan->capacity * 2 : 8;
+    struct image_floor *floors = realloc(im->floors, capacity * sizeof *floors);
+    scan->failed = floors == NULL;
+    if (scan->failed)
+        return false;
+    im->floors = floors;
+    scan->capacity = capacity;
+    return true;
+}
+
 /* Down to the path's newest baseline: nothing older can be seen. */
 static bool take_floor(void *context, const struct floor *floor) {
     struct floor_scan *scan = context;
     struct image *im = scan->im;
-    if (im->floor_count == scan->capacity) {
-        size_t capacity = scan->capacity > 0 ? scan->capacity * 2 : 8;
-        struct image_floor *floors = realloc(im->floors, capacity * sizeof *floors);
-        scan->failed = floors == NULL;
-        if (scan->failed)
-            return false;
-        im->floors = floors;
-        scan->capacity = capacity;
-    }
-    im->floors[im->floor_count++] =
-        (struct image_floor){floor->stamp, floor->base_path, floor->reason, floor->kind};
+    if (!reserve_floor(scan))
+        return false;
+    if (stamp_compare(&floor->stamp, &im->limit) > 0)
+        return true;
+    im->floors[im->floor_count++] = (struct image_floor){.stamp = floor->stamp,
+                                                         .base_path = floor->base_path,
+                                                         .size_bytes = floor->size_bytes,
+                                                         .reason = floor->reason,
+                                                         .kind = floor->kind};
     return floor->kind != FLOOR_ZERO;
+}
+
+/* Where the volume became smaller, as it was announced. */
+static void take_ends(struct floor_scan *scan, const struct volume *v) {
+    for (size_t i = v->size_count; i > 1 && !scan->failed; i--) {
+        const struct volume_size *now = &v->sizes[i - 1];
+        if (now->time_ns > scan->im->info.time_ns || now->size_bytes >= now[-1].size_bytes)
+            continue;
+        if (reserve_floor(scan))
+            scan->im->floors[scan->im->floor_count++] =
+                (struct image_floor){.stamp = {.time_ns = now->time_ns},
+                                     .size_bytes = now->size_bytes,
+                                     .kind = FLOOR_END};
+    }
 }
 
 /* Newest first; of one stamp the gap first, so that it is not hidden. */
@@ -63,7 +89,7 @@ static int compare_floors(const void *left, const void *right) {
     return order != 0 ? order : (int)b->kind - (int)a->kind;
 }
 
-static int read_floors(struct image *im, struct error *err) {
+static int read_floors(struct image *im, const struct volume *v, struct error *err) {
     struct floor_scan scan = {.im = im};
     for (size_t i = 0; i < im->path_count; i++) {
         int code =
@@ -71,6 +97,7 @@ static int read_floors(struct image *im, struct error *err) {
         if (code != 0)
             return code;
     }
+    take_ends(&scan, v);
     if (scan.failed)
         return error_set(err, ERR_NOMEM, "out of memory");
     if (im->floor_count > 1)
@@ -85,6 +112,24 @@ static int read_floors(struct image *im, struct error *err) {
 const struct image_floor *image_baseline(const struct image *im) {
     const struct image_floor *last = im->floor_count > 0 ? &im->floors[im->floor_count - 1] : NULL;
     return last != NULL && last->kind == FLOOR_ZERO ? last : NULL;
+}
+
+uint64_t image_even_bytes(const struct image *im) {
+    uint64_t even = im->info.size_bytes;
+    for (size_t i = 0; i < im->floor_count; i++) {
+        const struct image_floor *f = &im->floors[i];
+        bool ends = f->kind == FLOOR_END || (f->kind == FLOOR_ZERO && f->size_bytes > 0);
+        if (ends && f->size_bytes < even)
+            even = f->size_bytes;
+    }
+    return even;
+}
+
+static int read_clocks(struct image *im, struct error *err) {
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < im->path_count; i++)
+        code = clock_table_add_path(&im->clocks, im->reader, im->paths[i], err);
+    return code == 0 ? clock_table_read_errors(&im->clocks, im->reader, err) : code;
 }
 
 static int read_reached(struct image *im, struct error *err) {
@@ -105,10 +150,12 @@ static int read_reached(struct image *im, struct error *err) {
     return 0;
 }
 
-static int open_view(struct image *im, struct error *err) {
+static int open_view(struct image *im, const struct volume *v, struct error *err) {
     int code = index_read(im->store->index, &im->reader, err);
     if (code == 0)
-        code = read_floors(im, err);
+        code = read_floors(im, v, err);
+    if (code == 0)
+        code = read_clocks(im, err);
     if (code == 0)
         code = read_reached(im, err);
     if (code == 0)
@@ -119,9 +166,10 @@ static int open_view(struct image *im, struct error *err) {
     return code;
 }
 
-int image_open(struct store *s, const struct volume *v, uint64_t time_ns, struct image **out,
-               struct error *err) {
-    int code = check_window(v, time_ns, err);
+static int open_image(struct store *s, const struct volume *v, const struct stamp *limit,
+                      struct image **out, struct error *err) {
+    struct volume_size size = volume_size_at(v, limit->time_ns);
+    int code = check_window(v, limit->time_ns, err);
     if (code != 0)
         return code;
     AUTO(image) im = calloc(1, sizeof *im);
@@ -129,17 +177,40 @@ int image_open(struct store *s, const struct volume *v, uint64_t time_ns, struct
         return error_set(err, ERR_NOMEM, "out of memory");
     pthread_mutex_init(&im->lock, NULL);
     im->store = s;
-    im->info.time_ns = time_ns;
-    im->info.size_bytes = v->size_bytes;
+    im->limit = *limit;
+    im->info.time_ns = limit->time_ns;
+    im->info.size_bytes = size.size_bytes;
+    im->info.block_bytes = size.block_bytes;
     im->paths = calloc(v->path_count > 0 ? v->path_count : 1, sizeof *im->paths);
     if (im->paths == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < v->path_count; i++)
         im->paths[im->path_count++] = v->paths[i].path;
-    code = open_view(im, err);
+    code = open_view(im, v, err);
     if (code == 0)
         *out = take_pointer(&im);
     return code;
+}
+
+int image_open(struct store *s, const struct volume *v, uint64_t time_ns, struct image **out,
+               struct error *err) {
+    struct stamp limit = {time_ns, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    return open_image(s, v, &limit, out, err);
+}
+
+static struct stamp stamp_before(struct stamp stamp) {
+    uint64_t *parts[] = {&stamp.order, &stamp.stream, &stamp.monitor, &stamp.time_ns};
+    for (size_t i = 0; i < 4; i++) {
+        if ((*parts[i])-- != 0)
+            break; /* what was 0 became the greatest, and the next part becomes less */
+    }
+    return stamp;
+}
+
+int image_open_below(struct store *s, const struct volume *v, const struct stamp *stamp,
+                     struct image **out, struct error *err) {
+    struct stamp limit = stamp_before(*stamp);
+    return open_image(s, v, &limit, out, err);
 }
 
 void image_close(struct image *im) {

@@ -37,29 +37,44 @@ static int add_chunk(struct image *im, uint64_t chunk, struct gap_list *list, st
     for (size_t i = 0; code == 0 && i < count; i++) {
         if (runs[i].exact)
             continue;
-        struct image_gap gap = {runs[i].offset_bytes, runs[i].length_bytes,
-                                runs[i].gap_stamp.time_ns, runs[i].gap_reason};
+        struct image_gap gap = {.offset_bytes = runs[i].offset_bytes,
+                                .length_bytes = runs[i].length_bytes,
+                                .since_ns = runs[i].gap_stamp.time_ns,
+                                .reason = runs[i].gap_reason,
+                                .since = runs[i].gap_stamp};
         code = add_gap(list, &gap, err);
     }
     return code;
 }
 
-/* What blocks that no piece covers are: false when they are exact. */
+/* What blocks that no piece covers are, up to image_even_bytes(): false when they are exact. */
 static bool bottom_gap(const struct image *im, struct image_gap *gap) {
     bool has_baseline = image_baseline(im) != NULL;
-    size_t gaps = im->floor_count - (has_baseline ? 1 : 0);
+    bool tainted = false;
     *gap = (struct image_gap){0};
-    if (has_baseline && gaps > 0) {
-        gap->since_ns = im->floors[gaps - 1].stamp.time_ns;
-        gap->reason = im->floors[gaps - 1].reason;
+    for (size_t i = 0; i < im->floor_count; i++) {
+        if (im->floors[i].kind != FLOOR_GAP)
+            continue;
+        tainted = true;
+        gap->since = im->floors[i].stamp;
+        gap->since_ns = im->floors[i].stamp.time_ns;
+        gap->reason = im->floors[i].reason;
     }
-    return !has_baseline || gaps > 0;
+    if (!has_baseline)
+        *gap = (struct image_gap){0};
+    return !has_baseline || tainted;
 }
 
-/* The first chunk >= from with a piece of any path; the count of chunks when there is none. */
+/*
+ * The first chunk >= from with a piece of any path, or where the bottom is not that of all others;
+ * the count of chunks when there is none.
+ */
 static int next_chunk(struct image *im, uint64_t from, uint64_t *chunk, struct error *err) {
     int code = 0;
+    uint64_t uneven = image_even_bytes(im) / INDEX_CHUNK_BYTES;
     *chunk = image_chunk_count(im);
+    if (image_even_bytes(im) < im->info.size_bytes)
+        *chunk = from > uneven ? from : uneven;
     pthread_mutex_lock(&im->lock);
     for (size_t i = 0; code == 0 && i<im->path_count && * chunk> from; i++) {
         uint64_t found;
@@ -121,8 +136,11 @@ static bool take_candidate(void *context, const struct gap_entry *gap) {
 /* Over an exact bottom only the chunks of recorded gaps can be inexact. */
 static int scan_candidates(struct image *im, struct gap_list *list, struct error *err) {
     struct candidate_scan scan = {.im = im};
+    uint64_t uneven = image_even_bytes(im) / INDEX_CHUNK_BYTES;
     rangeset_init(&scan.chunks, CANDIDATE_RANGES);
     int code = 0;
+    if (image_even_bytes(im) < im->info.size_bytes)
+        scan.full = !rangeset_add(&scan.chunks, uneven, image_chunk_count(im));
     pthread_mutex_lock(&im->lock);
     for (size_t i = 0; code == 0 && !scan.full && i < im->path_count; i++)
         code =
@@ -141,11 +159,29 @@ static int scan_candidates(struct image *im, struct gap_list *list, struct error
     return code;
 }
 
+/* Where two monitors saw the volume, any chunk with pieces may hold rivals. */
+static int scan_pieces(struct image *im, struct gap_list *list, struct error *err) {
+    uint64_t chunk = 0;
+    uint64_t count = image_chunk_count(im);
+    int code = next_chunk(im, 0, &chunk, err);
+    while (code == 0 && chunk < count) {
+        code = add_chunk(im, chunk, list, err);
+        if (code == 0)
+            code = next_chunk(im, chunk + 1, &chunk, err);
+    }
+    return code;
+}
+
+static int scan(struct image *im, struct gap_list *list, struct error *err) {
+    struct image_gap bottom;
+    if (bottom_gap(im, &bottom))
+        return scan_all(im, &bottom, list, err);
+    return image_has_rivals(im) ? scan_pieces(im, list, err) : scan_candidates(im, list, err);
+}
+
 int image_gaps(struct image *im, struct image_gap **gaps, size_t *count, struct error *err) {
     struct gap_list list = {0};
-    struct image_gap bottom;
-    int code = bottom_gap(im, &bottom) ? scan_all(im, &bottom, &list, err)
-                                       : scan_candidates(im, &list, err);
+    int code = scan(im, &list, err);
     if (code != 0) {
         free(list.gaps);
         return code;

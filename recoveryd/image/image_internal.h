@@ -4,23 +4,30 @@
 #ifndef SANREWIND_RECOVERYD_IMAGE_INTERNAL_H
 #define SANREWIND_RECOVERYD_IMAGE_INTERNAL_H
 
+#include "recoveryd/image/clock.h"
 #include "recoveryd/image/image.h"
 #include "recoveryd/image/overlay.h"
 #include "recoveryd/index/piece_walk.h"
 
 #include <pthread.h>
 
+/* Beside enum floor_kind: the volume ended here once, and nothing older lies beyond. */
+enum { FLOOR_END = 0 };
+
 /* What is under the pieces, newest first. The list ends at the newest baseline, if there is one. */
 struct image_floor {
     struct stamp stamp;
-    uint64_t base_path; /* FLOOR_ZERO */
-    uint16_t reason;    /* FLOOR_GAP */
-    uint8_t kind;       /* enum floor_kind */
+    uint64_t base_path;  /* FLOOR_ZERO */
+    uint64_t size_bytes; /* FLOOR_ZERO: what it covers, 0: all; FLOOR_END: where */
+    uint16_t reason;     /* FLOOR_GAP */
+    uint8_t kind;        /* enum floor_kind, FLOOR_END */
 };
 
 struct image {
     struct store *store;
     struct image_info info;
+    struct stamp limit; /* nothing newer is in it */
+    struct clock_table clocks;
     uint64_t *paths;
     size_t path_count;
     struct image_floor *floors;
@@ -33,6 +40,12 @@ struct image {
 
 /* The baseline under everything; NULL: none. */
 const struct image_floor *image_baseline(const struct image *im);
+/* From here on the floors are not the same everywhere; the size when there is no such place. */
+uint64_t image_even_bytes(const struct image *im);
+/* Whether several monitors saw the volume, so that clocks matter. */
+static inline bool image_has_rivals(const struct image *im) {
+    return im->clocks.count > 1;
+}
 
 /* Where chunk number `chunk` ends, which the size of the image may cut short. */
 static inline uint64_t image_chunk_end(const struct image *im, uint64_t chunk) {

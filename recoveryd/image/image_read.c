@@ -95,6 +95,22 @@ static bool is_zero(const uint8_t *bytes, size_t count) {
     return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
 }
 
+int image_runs_read(struct image *im, struct image_run *runs, size_t count, uint64_t offset_bytes,
+                    uint8_t *to, struct error *err) {
+    AUTO_FREE struct image_run **stored = calloc(count > 0 ? count : 1, sizeof(struct image_run *));
+    if (stored == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    size_t stored_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (has_payload(&runs[i]))
+            stored[stored_count++] = &runs[i];
+        else
+            memset(to + (runs[i].offset_bytes - offset_bytes), 0, runs[i].length_bytes);
+    }
+    qsort(stored, stored_count, sizeof(struct image_run *), compare_extents);
+    return read_runs(im, stored, stored_count, to, offset_bytes, err);
+}
+
 int image_chunk_read(struct image *im, uint64_t chunk, uint8_t *to, size_t *bytes, bool *all_zero,
                      struct error *err) {
     AUTO_FREE struct image_run *runs = NULL;
@@ -104,18 +120,7 @@ int image_chunk_read(struct image *im, uint64_t chunk, uint8_t *to, size_t *byte
         return code;
     uint64_t start = chunk * INDEX_CHUNK_BYTES;
     *bytes = (size_t)(image_chunk_end(im, chunk) - start);
-    AUTO_FREE struct image_run **stored = calloc(count > 0 ? count : 1, sizeof(struct image_run *));
-    if (stored == NULL)
-        return error_set(err, ERR_NOMEM, "out of memory");
-    size_t stored_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (has_payload(&runs[i]))
-            stored[stored_count++] = &runs[i];
-        else
-            memset(to + (runs[i].offset_bytes - start), 0, runs[i].length_bytes);
-    }
-    qsort(stored, stored_count, sizeof(struct image_run *), compare_extents);
-    code = read_runs(im, stored, stored_count, to, start, err);
+    code = image_runs_read(im, runs, count, start, to, err);
     *all_zero = code == 0 && is_zero(to, *bytes);
     return code;
 }

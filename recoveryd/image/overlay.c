@@ -113,6 +113,53 @@ void overlay_fill(struct overlay *o, uint64_t start, uint64_t end,
     o->hole_count -= count;
 }
 
+/* A copy of run i with another range. */
+static void add_part(struct overlay *o, size_t i, uint64_t start, uint64_t end) {
+    if (start >= end)
+        return;
+    if (!reserve((void **)&o->runs, &o->run_capacity, o->run_count, sizeof *o->runs)) {
+        o->failed = true;
+        return;
+    }
+    struct image_run *part = &o->runs[o->run_count++];
+    *part = o->runs[i];
+    part->offset_bytes = start;
+    part->length_bytes = end - start;
+}
+
+/* Run i becomes its part inside of the range; what lies beside it becomes runs of their own. */
+static void cut_run(struct overlay *o, size_t i, uint64_t start, uint64_t end) {
+    uint64_t run_start = o->runs[i].offset_bytes;
+    uint64_t run_end = run_start + o->runs[i].length_bytes;
+    start = start > run_start ? start : run_start;
+    end = end < run_end ? end : run_end;
+    add_part(o, i, run_start, start);
+    add_part(o, i, end, run_end);
+    o->runs[i].offset_bytes = start;
+    o->runs[i].length_bytes = end - start;
+}
+
+void overlay_doubt(struct overlay *o, uint64_t start, uint64_t end, const struct image_run *older,
+                   uint16_t (*rivalry)(void *context, const struct image_run *newer,
+                                       const struct image_run *older),
+                   void *context) {
+    size_t count = o->run_count; /* without what is cut off below */
+    for (size_t i = 0; i < count && !o->failed; i++) {
+        const struct image_run *run = &o->runs[i];
+        if (run->offset_bytes >= end || run->offset_bytes + run->length_bytes <= start ||
+            run->kind == RUN_UNKNOWN)
+            continue;
+        uint16_t reason = rivalry(context, run, older);
+        bool since_before = !run->exact && stamp_compare(&run->gap_stamp, &older->stamp) <= 0;
+        if (reason == 0 || since_before)
+            continue;
+        cut_run(o, i, start, end);
+        o->runs[i].exact = false;
+        o->runs[i].gap_reason = reason;
+        o->runs[i].gap_stamp = older->stamp;
+    }
+}
+
 static int compare_runs(const void *left, const void *right) {
     const struct image_run *a = left;
     const struct image_run *b = right;
@@ -122,7 +169,7 @@ static int compare_runs(const void *left, const void *right) {
 static bool same_source(const struct image_run *a, const struct image_run *b) {
     return a->kind == b->kind && a->exact == b->exact && a->gap_reason == b->gap_reason &&
            stamp_compare(&a->gap_stamp, &b->gap_stamp) == 0 &&
-           stamp_compare(&a->stamp, &b->stamp) == 0 && a->extent.segment == b->extent.segment &&
+           stamp_compare(&a->holder, &b->holder) == 0 && a->extent.segment == b->extent.segment &&
            a->extent.offset == b->extent.offset && a->whole_offset == b->whole_offset;
 }
 

@@ -38,6 +38,16 @@ void overlay_taint(struct overlay *o, uint64_t start, uint64_t end, uint16_t rea
 /* `content` gives the run all but its range and what is in doubt about it. */
 void overlay_fill(struct overlay *o, uint64_t start, uint64_t end, const struct image_run *content);
 
+/*
+ * `older` lies below what fills the range already: where `rivalry` says that it is not known which
+ * of the two came last, what fills it is in doubt since the older one, with the reason that it
+ * gives.
+ */
+void overlay_doubt(struct overlay *o, uint64_t start, uint64_t end, const struct image_run *older,
+                   uint16_t (*rivalry)(void *context, const struct image_run *newer,
+                                       const struct image_run *older),
+                   void *context);
+
 /* The runs, ascending and merged, and no longer the overlay's. false: out of memory. */
 bool overlay_finish(struct overlay *o, struct image_run **runs, size_t *count);
 

@@ -1,6 +1,8 @@
 #include "recoveryd/image/volume.h"
 
 #include "proto/lun.h"
+#include "recoveryd/image/volume_join.h"
+#include "recoveryd/image/volume_size.h"
 #include "recoveryd/image/volume_window.h"
 
 #include <inttypes.h>
@@ -12,79 +14,41 @@ void volume_path_name(const struct path_entry *path, char *text, size_t size) {
     snprintf(text, size, "%s", lun_path_name(path->target, path->lun, name));
 }
 
-struct path_array {
-    struct path_entry *paths;
-    size_t count;
-    size_t capacity;
-    bool failed;
-};
-
-static bool take_path(void *context, const struct path_entry *path) {
-    struct path_array *array = context;
-    if (array->count == array->capacity) {
-        size_t capacity = array->capacity > 0 ? array->capacity * 2 : 16;
-        struct path_entry *paths = realloc(array->paths, capacity * sizeof *paths);
-        array->failed = paths == NULL;
-        if (array->failed)
-            return false;
-        array->paths = paths;
-        array->capacity = capacity;
-    }
-    array->paths[array->count++] = *path;
-    return true;
-}
-
-/* The first seen comes first; numbers decide between equals, so that the order is always the same.
- */
-static int compare_age(const struct path_entry *a, const struct path_entry *b) {
-    if (a->first_ns != b->first_ns)
-        return a->first_ns < b->first_ns ? -1 : 1;
-    return a->path < b->path ? -1 : a->path > b->path;
-}
-
-/* Paths of one volume next to each other; those without a designator alone. */
-static int compare_paths(const void *left, const void *right) {
-    const struct path_entry *a = left;
-    const struct path_entry *b = right;
-    int order = strcmp(a->designator, b->designator);
-    return order != 0 ? order : compare_age(a, b);
-}
-
-static bool same_volume(const struct path_entry *a, const struct path_entry *b) {
-    return a->designator[0] != '\0' && strcmp(a->designator, b->designator) == 0;
-}
-
 static void join_facts(struct volume *v) {
-    const struct path_entry *sized = NULL;
-    const struct path_entry *blocked = NULL;
-    for (size_t i = 0; i < v->path_count; i++) {
-        const struct path_entry *p = &v->paths[i];
-        if (p->size_bytes > 0 && (sized == NULL || p->size_ns > sized->size_ns))
-            sized = p;
-        if (p->block_bytes > 0 && (blocked == NULL || p->block_ns > blocked->block_ns))
-            blocked = p;
-    }
-    v->size_bytes = sized != NULL ? sized->size_bytes : 0;
-    v->block_bytes = blocked != NULL ? blocked->block_bytes : 0;
+    const struct volume_size *last = v->size_count > 0 ? &v->sizes[v->size_count - 1] : NULL;
+    v->size_bytes = last != NULL ? last->size_bytes : 0;
+    v->block_bytes = last != NULL ? last->block_bytes : 0;
 }
 
-static int fill(struct volume *v, const struct path_entry *paths, size_t count, struct error *err) {
+/* The name of the path that is the volume's, and the first designator that there is. */
+static int name_volume(struct volume *v, struct error *err) {
     char name[PATH_NAME_BYTES];
     char id[LIMIT_NAME_BYTES + 1];
-    volume_path_name(&paths[0], name, sizeof name);
-    if (paths[0].designator[0] != '\0')
-        snprintf(id, sizeof id, "%s", paths[0].designator);
-    else
-        snprintf(id, sizeof id, "path-%016" PRIx64, paths[0].path);
+    volume_path_name(&v->paths[0], name, sizeof name);
+    snprintf(id, sizeof id, "path-%016" PRIx64, v->paths[0].path);
+    for (size_t i = v->path_count; i > 0; i--) {
+        if (v->paths[i - 1].designator[0] != '\0')
+            snprintf(id, sizeof id, "%s", v->paths[i - 1].designator);
+    }
+    v->provisional = (v->paths[0].flags & PATH_PROVISIONAL) != 0;
     v->name = strdup(name);
     v->id = strdup(id);
+    return v->name != NULL && v->id != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+}
+
+static int fill(struct index_reader *r, struct volume *v, const struct joined_path *paths,
+                size_t count, struct error *err) {
     v->paths = calloc(count, sizeof *v->paths);
-    if (v->name == NULL || v->id == NULL || v->paths == NULL)
+    if (v->paths == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
-    memcpy(v->paths, paths, count * sizeof *paths);
+    for (size_t i = 0; i < count; i++)
+        v->paths[i] = paths[i].entry;
     v->path_count = count;
+    int code = name_volume(v, err);
+    if (code == 0)
+        code = volume_sizes_read(r, v, err);
     join_facts(v);
-    return 0;
+    return code;
 }
 
 static int compare_volumes(const void *left, const void *right) {
@@ -94,16 +58,16 @@ static int compare_volumes(const void *left, const void *right) {
     return order != 0 ? order : strcmp(a->id, b->id);
 }
 
-static int build(struct index_reader *r, const struct path_array *array, struct volume_list *list,
+static int build(struct index_reader *r, const struct joined_paths *paths, struct volume_list *list,
                  struct error *err) {
     struct stream_table table;
     int code = stream_table_read(r, &table, err);
-    for (size_t i = 0; code == 0 && i < array->count;) {
+    for (size_t i = 0; code == 0 && i < paths->count;) {
         size_t end = i + 1;
-        while (end < array->count && same_volume(&array->paths[i], &array->paths[end]))
+        while (end < paths->count && paths->paths[end].volume == paths->paths[i].volume)
             end++;
         struct volume *v = &list->volumes[list->count++];
-        code = fill(v, &array->paths[i], end - i, err);
+        code = fill(r, v, &paths->paths[i], end - i, err);
         if (code == 0)
             code = volume_window_read(r, &table, v, err);
         i = end;
@@ -113,18 +77,15 @@ static int build(struct index_reader *r, const struct path_array *array, struct 
 }
 
 int volume_list_read(struct index_reader *r, struct volume_list *list, struct error *err) {
-    struct path_array array = {0};
+    struct joined_paths paths;
     *list = (struct volume_list){0};
-    int code = index_each_path(r, take_path, &array, err);
-    if (code == 0 && array.count > 0) {
-        qsort(array.paths, array.count, sizeof *array.paths, compare_paths);
-        list->volumes = calloc(array.count, sizeof *list->volumes);
-    }
-    if (code == 0 && (array.failed || (array.count > 0 && list->volumes == NULL)))
+    int code = joined_paths_read(r, &paths, err);
+    if (code == 0 && paths.count > 0 &&
+        (list->volumes = calloc(paths.count, sizeof *list->volumes)) == NULL)
         code = error_set(err, ERR_NOMEM, "out of memory");
     if (code == 0)
-        code = build(r, &array, list, err);
-    free(array.paths);
+        code = build(r, &paths, list, err);
+    joined_paths_release(&paths);
     if (code != 0)
         volume_list_release(list);
     else if (list->count > 1)
@@ -137,9 +98,21 @@ void volume_list_release(struct volume_list *list) {
         free(list->volumes[i].name);
         free(list->volumes[i].id);
         free(list->volumes[i].paths);
+        free(list->volumes[i].sizes);
     }
     free(list->volumes);
     *list = (struct volume_list){0};
+}
+
+const struct volume *volume_of_path(const struct volume_list *list, uint64_t path) {
+    for (size_t i = 0; i < list->count; i++) {
+        const struct volume *v = &list->volumes[i];
+        for (size_t k = 0; k < v->path_count; k++) {
+            if (v->paths[k].path == path)
+                return v;
+        }
+    }
+    return NULL;
 }
 
 static bool text_matches(const char *text, const char *name, bool whole) {

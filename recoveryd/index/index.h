@@ -35,12 +35,18 @@ struct index;
 struct index_writer; /* one write transaction */
 struct index_reader; /* one read transaction */
 
+enum index_mode {
+    INDEX_USE,     /* as it is: an older format is ERR_VERSION */
+    INDEX_UPGRADE, /* an older format is brought up to date, in one transaction */
+    INDEX_CREATE,  /* makes what is missing */
+};
+
 /*
- * create: make what is missing. A newer format is ERR_VERSION; something else, or the index of
- * another store, ERR_FORMAT. A process must not open the same index twice at once (LMDB's locks are
- * by process), nor use it after fork().
+ * A newer format is ERR_VERSION; something else, or the index of another store, ERR_FORMAT. A
+ * process must not open the same index twice at once (LMDB's locks are by process), nor use it
+ * after fork().
  */
-int index_open(const char *dir, bool create, uint64_t store_id, struct index **out,
+int index_open(const char *dir, enum index_mode mode, uint64_t store_id, struct index **out,
                struct error *err);
 /* After every writer and reader. */
 void index_close(struct index *i);
@@ -54,9 +60,20 @@ enum piece_kind {
     PIECE_GAP = 4,     /* not known what the range holds since `stamp` */
 };
 
+/*
+ * Several pieces of one stamp in one chunk are told apart by their part, and the greater part hides
+ * the lesser one: what was derived for an update lies above its gap (part 0), what a READ
+ * contradicted above what it contradicts.
+ */
+#define PIECE_PART_CONTRADICTED (UINT64_C(1) << 63)
+static inline uint64_t piece_part(uint64_t offset_bytes) {
+    return offset_bytes + 1;
+}
+
 /* One change of a part of one path. */
 struct piece {
     struct stamp stamp;
+    uint64_t part;
     uint64_t issued_ns;
     uint64_t offset_bytes; /* of the part inside this chunk */
     uint64_t length_bytes;
@@ -119,6 +136,8 @@ struct stream_entry {
     uint64_t bytes;
     uint64_t packets;
     uint64_t dropped;
+    uint64_t clock_error_ns;     /* bound of the monitor's clock error, newest; 0 unknown */
+    uint64_t clock_error_max_ns; /* greatest ever */
     bool ended;
     /* Beyond the frontier: marks that are durable, with the time mark of the last of each. Sorted.
      */
@@ -132,12 +151,94 @@ struct stream_entry {
 
 struct gap_entry {
     struct stamp stamp;
+    uint64_t part; /* as of pieces */
     uint64_t path;
     uint64_t offset_bytes;
     uint64_t length_bytes; /* GAP_TO_END: the rest */
     uint64_t issued_ns;
     uint16_t reason;
     char text[LIMIT_REASON_BYTES + 1];
+};
+
+/* What a path was announced to be at a time. 0: that was not said. */
+struct size_entry {
+    uint64_t path;
+    uint64_t time_ns;
+    uint64_t size_bytes;
+    uint32_t block_bytes;
+};
+
+/* `stream` missed nothing of the path since mark `order` of the stream `earlier`. */
+struct resume_entry {
+    uint64_t path;
+    uint64_t monitor;
+    uint64_t stream;
+    uint64_t earlier;
+    uint64_t order;
+};
+
+/* Why content that is derived is not (yet) known. Numbers are for ever. */
+enum derived_state {
+    DERIVED_RESOLVED = 0,
+    DERIVED_WAITING = 1,        /* not looked at yet */
+    DERIVED_NO_SOURCE = 2,      /* nobody has announced the source */
+    DERIVED_INEXACT_SOURCE = 3, /* it was not exact, or changed while it was copied */
+    DERIVED_INEXACT_BEFORE = 4, /* OR, XOR: what the range held before was not exact */
+    DERIVED_TOO_LARGE = 5,
+    DERIVED_DAMAGED = 6, /* a payload that it needs does not match its checksum */
+    DERIVED_STATES
+};
+
+#define DERIVED_MOST_BYTES (UINT64_C(64) << 30)
+
+/* An update whose content follows from what the volumes held. */
+struct derived_entry {
+    struct stamp stamp;
+    uint64_t path;
+    uint64_t issued_ns;
+    uint64_t offset_bytes;
+    uint64_t length_bytes;
+    uint8_t op;    /* enum update_op: COPY, OR, XOR */
+    uint8_t state; /* enum derived_state */
+    uint32_t block_bytes;
+    /* COPY */
+    uint64_t source_path;
+    uint64_t source_offset_bytes;
+    uint64_t source_from_ns;
+    uint64_t source_until_ns;
+    /* OR, XOR */
+    struct extent payload;
+    uint32_t payload_crc32c;
+};
+
+struct audit_entry {
+    struct stamp stamp;
+    uint64_t path;
+    uint64_t issued_ns;
+    uint64_t offset_bytes;
+    uint32_t block_bytes;
+    uint32_t blocks;
+    const uint8_t *crc32c; /* 4 * blocks bytes, little-endian numbers */
+};
+
+/* What the audits of a path found. */
+struct audited_entry {
+    uint64_t path;
+    uint64_t audits;
+    uint64_t blocks;      /* compared, and the same */
+    uint64_t skipped;     /* could not be compared */
+    uint64_t proven;      /* in a gap, and the same: exact from then on */
+    uint64_t mismatches;  /* blocks */
+    uint64_t mismatch_ns; /* of the last one; 0: none */
+    uint64_t mismatch_offset;
+    uint64_t mismatch_length;
+};
+
+/* What is to be settled. Small numbers, found without a walk. */
+struct waiting_counts {
+    uint64_t derived;
+    uint64_t stuck; /* derived content that waits for a fact to change */
+    uint64_t audits;
 };
 
 /* --- writing --- */
@@ -177,6 +278,34 @@ int index_put_floor(struct index_writer *w, uint64_t path, const struct floor *f
 int index_put_path(struct index_writer *w, uint64_t monitor, uint64_t stream,
                    const struct path_record *path, struct error *err);
 int index_put_stream(struct index_writer *w, const struct stream_entry *stream, struct error *err);
+int index_put_resume(struct index_writer *w, const struct resume_entry *resume, struct error *err);
+/* Kept until it is judged. */
+int index_put_audit(struct index_writer *w, const struct stamp *stamp,
+                    const struct audit_record *audit, struct error *err);
+
+/*
+ * What follows from other content (COPY, OR, XOR; audits) is settled later, by recoveryd/settle. A
+ * writer that does so names the number of the facts that it relied on: when they have changed
+ * meanwhile (a baseline, a path that joined, a contradiction), its commit is ERR_BUSY and writes
+ * nothing. Facts that may make content wrong that was derived before make it wait again.
+ */
+void index_rely_on_facts(struct index_writer *w, uint64_t facts);
+/* Content of one part of an update that is derived; `piece` lies in one chunk of the lowest level.
+ */
+int index_put_derived_piece(struct index_writer *w, uint64_t path, const struct piece *piece,
+                            struct error *err);
+/* Takes away what earlier tries put into a part, which lies in one such chunk: the gap is back. */
+int index_clear_derived(struct index_writer *w, const struct derived_entry *d,
+                        uint64_t offset_bytes, uint64_t length_bytes, struct error *err);
+/* Ends the entry's waiting, with its state, and the gap with it when it is resolved. ERR_BUSY at
+ * the commit: somebody else has. */
+int index_end_derived(struct index_writer *w, const struct derived_entry *d, struct error *err);
+/* A READ proved the piece, or (kind GAP) contradicted what has its stamp. */
+int index_put_audited_piece(struct index_writer *w, uint64_t path, const struct piece *piece,
+                            const char *text, struct error *err);
+/* The audit is judged: its counts are added. ERR_BUSY at the commit: somebody else has. */
+int index_end_audit(struct index_writer *w, const struct audit_entry *audit,
+                    const struct audited_entry *found, struct error *err);
 
 /* --- reading --- */
 
@@ -205,7 +334,10 @@ int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint
  */
 int index_next_chunk(struct index_reader *r, uint64_t path, uint64_t from, uint64_t *chunk,
                      struct error *err);
-/* Floors of the path with a time mark <= until_ns, newest first. */
+/*
+ * Floors of the path with a time mark <= until_ns, newest first. Neither here nor among the gaps is
+ * the gap of a monitor's restart that was found (a resume_entry) to have missed nothing.
+ */
 int index_each_floor(struct index_reader *r, uint64_t path, uint64_t until_ns,
                      bool (*visit)(void *, const struct floor *), void *context, struct error *err);
 /* Updates and flush points of a path by stamp, for timelines: from_ns <= time mark <= until_ns. */
@@ -213,6 +345,35 @@ int index_each_event(struct index_reader *r, uint64_t path, uint64_t from_ns, ui
                      bool (*visit)(void *, const struct stamp *, uint8_t op, uint64_t offset_bytes,
                                    uint64_t length_bytes),
                      void *context, struct error *err);
+
+/* What was announced of the path's size, by time. */
+int index_each_size(struct index_reader *r, uint64_t path,
+                    bool (*visit)(void *, const struct size_entry *), void *context,
+                    struct error *err);
+/* Pairs of paths that a monitor found to be one. */
+int index_each_join(struct index_reader *r, bool (*visit)(void *, uint64_t path, uint64_t other),
+                    void *context, struct error *err);
+/* ERR_NOT_FOUND. */
+int index_get_stream(struct index_reader *r, uint64_t monitor, uint64_t stream,
+                     struct stream_entry *entry, struct error *err);
+/* The sentence of a gap; empty when there is none of this stamp. */
+int index_gap_text(struct index_reader *r, uint64_t path, const struct stamp *stamp,
+                   char text[LIMIT_REASON_BYTES + 1], struct error *err);
+/* The number of the facts: see index_rely_on_facts(). */
+int index_facts(struct index_reader *r, uint64_t *facts, struct error *err);
+/* The first of what waits behind `after` (NULL: from the start on), by stamp over all paths.
+ * ERR_NOT_FOUND: no more. */
+int index_next_derived(struct index_reader *r, const struct derived_entry *after,
+                       struct derived_entry *next, struct error *err);
+/* Checksums are borrowed until the reader is closed. */
+int index_next_audit(struct index_reader *r, const struct audit_entry *after,
+                     struct audit_entry *next, struct error *err);
+int index_count_waiting(struct index_reader *r, struct waiting_counts *counts, struct error *err);
+/* Adds the counts; the later mismatch stays. */
+void audited_entry_merge(struct audited_entry *into, const struct audited_entry *other);
+/* All zeros when nothing was judged yet. */
+int index_get_audited(struct index_reader *r, uint64_t path, struct audited_entry *audited,
+                      struct error *err);
 
 /* The newest update (not flush point) of a path with a time mark <= until_ns. ERR_NOT_FOUND: none.
  */

@@ -6,6 +6,7 @@
 
 #include "recoveryd/index/index.h"
 #include "recoveryd/index/kv.h"
+#include "recoveryd/index/values.h"
 
 struct index {
     struct kv *kv;
@@ -14,5 +15,88 @@ struct index {
 struct index_reader {
     struct kv_txn *txn;
 };
+
+enum put_kind {
+    PUT_VALUE,  /* replaces */
+    PUT_DELETE, /* whether it is there or not */
+    PUT_TAKE,   /* deletes what must be there: ERR_BUSY otherwise */
+    PUT_CLEAR,  /* deletes every key that begins with this one */
+};
+
+/* One put that waits; its value lies in the writer's `values`. */
+struct put {
+    struct kv_key key;
+    uint8_t table; /* enum index_table */
+    uint8_t kind;  /* enum put_kind */
+    uint16_t value_bytes;
+    uint32_t value_at;
+    uint32_t sequence; /* of equal keys the last one put wins */
+};
+
+/* What a commit means for content that was derived before: see index_derived.c. */
+struct upset {
+    bool facts;    /* one changed: what could not be resolved may be, now */
+    bool resolved; /* what was resolved since `from_ns` may be wrong now */
+    uint64_t from_ns;
+};
+
+struct index_writer {
+    struct kv *kv;
+    struct kv_txn *txn; /* NULL until something had to be written down */
+    struct put *puts;
+    size_t count;
+    size_t capacity;
+    struct buffer values;
+    struct upset upset;
+    bool checks_facts; /* commits only while the facts have the number `facts` */
+    uint64_t facts;
+};
+
+/* Begins a put: the value is what the caller then appends to w->values, until end_put(). */
+int writer_begin(struct index_writer *w, enum index_table table, enum put_kind kind,
+                 const struct kv_key *key, struct error *err);
+int writer_end(struct index_writer *w, struct error *err);
+/* Both, for what has no value. */
+int writer_mark(struct index_writer *w, enum index_table table, enum put_kind kind,
+                const struct kv_key *key, struct error *err);
+/* What waits goes into the transaction, sorted. */
+int writer_flush(struct index_writer *w, struct error *err);
+
+/* Cuts `whole` at the boundaries of the chunks of its level. `clear`: nothing else of its stamp
+ * stays in them. */
+int writer_put_pieces(struct index_writer *w, uint64_t path, const struct piece *whole, bool clear,
+                      struct error *err);
+/* `part` 0: the record's own; else what tells several of one stamp apart. */
+int writer_put_gap_entry(struct index_writer *w, const struct stamp *stamp, uint64_t part,
+                         const struct gap_record *gap, struct error *err);
+
+/* What has to be done for an update whose content is derived, and the gap until it is. */
+int derived_put(struct index_writer *w, const struct stamp *stamp,
+                const struct update_record *update, const struct extent *payload,
+                struct error *err);
+
+/* --- what a commit upsets --- */
+
+void upset_add(struct upset *u, bool resolved, uint64_t from_ns);
+/* Before the transaction is committed: reopens what is upset, and counts the facts on. */
+int upset_apply(struct index_writer *w, struct error *err);
+int facts_read(struct kv_txn *txn, uint64_t *facts, struct error *err);
+
+/* --- merging puts, at the flush --- */
+
+int put_merged_path(struct index_writer *w, const struct put *put, struct error *err);
+int put_merged_size(struct index_writer *w, const struct put *put, struct error *err);
+int put_merged_audited(struct index_writer *w, const struct put *put, struct error *err);
+
+/* The value that waits. */
+static inline struct kv_item put_item(const struct index_writer *w, const struct put *put) {
+    return (struct kv_item){cursor_of(put->key.bytes, put->key.length),
+                            cursor_of(w->values.data + put->value_at, put->value_bytes)};
+}
+
+/* The end of a table is no error. */
+static inline int index_ended(int code) {
+    return code == ERR_NOT_FOUND ? 0 : code;
+}
 
 #endif

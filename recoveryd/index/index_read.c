@@ -1,6 +1,6 @@
 #include "recoveryd/index/index_internal.h"
+#include "recoveryd/index/index_resumed.h"
 #include "recoveryd/index/piece_walk.h"
-#include "recoveryd/index/values.h"
 
 int index_read(struct index *i, struct index_reader **out, struct error *err) {
     struct index_reader *r = calloc(1, sizeof *r);
@@ -22,11 +22,6 @@ void index_reader_close(struct index_reader *r) {
     free(r);
 }
 
-/* The end of a table is no error. */
-static int ended(int code) {
-    return code == ERR_NOT_FOUND ? 0 : code;
-}
-
 int index_each_path(struct index_reader *r, bool (*visit)(void *, const struct path_entry *),
                     void *context, struct error *err) {
     AUTO(kv_cursor) c = NULL;
@@ -41,7 +36,7 @@ int index_each_path(struct index_reader *r, bool (*visit)(void *, const struct p
         if (code != 0 || !visit(context, &path))
             return code;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 int index_each_stream(struct index_reader *r, bool (*visit)(void *, const struct stream_entry *),
@@ -58,7 +53,7 @@ int index_each_stream(struct index_reader *r, bool (*visit)(void *, const struct
         if (code != 0 || !visit(context, &stream))
             return code;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 int index_each_stream_of_path(struct index_reader *r, uint64_t path,
@@ -80,7 +75,7 @@ int index_each_stream_of_path(struct index_reader *r, uint64_t path,
         if (!visit(context, monitor, stream))
             return 0;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 int index_each_gap(struct index_reader *r, uint64_t path, uint64_t until_ns,
@@ -94,11 +89,16 @@ int index_each_gap(struct index_reader *r, uint64_t path, uint64_t until_ns,
         return code;
     struct kv_key from = key_stamped(path, &(struct stamp){0});
     for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        bool resumed = false;
         code = value_decode_gap(item, &gap, err);
-        if (code != 0 || gap.path != path || gap.stamp.time_ns > until_ns || !visit(context, &gap))
+        if (code != 0 || gap.path != path || gap.stamp.time_ns > until_ns)
+            return code;
+        if (is_restart_gap(gap.reason, &gap.stamp))
+            code = resumed_look_up(r, path, &gap.stamp, &resumed, err);
+        if (code != 0 || (!resumed && !visit(context, &gap)))
             return code;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint64_t until_ns,
@@ -107,14 +107,15 @@ int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint
     AUTO(piece_walk) walk = NULL;
     struct piece piece;
     int code = piece_walk_create(r, &path, 1, &walk, err);
+    struct stamp until = stamp_end_of(until_ns);
     if (code == 0)
-        code = piece_walk_seek(walk, chunk, until_ns, err);
+        code = piece_walk_seek(walk, chunk, &until, err);
     while (code == 0) {
         code = piece_walk_next(walk, &piece, err);
         if (code == 0 && !visit(context, &piece))
             return 0;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 /* The first chunk >= from that lies in a chunk of this level with pieces; UINT64_MAX: none. */
@@ -126,7 +127,7 @@ static int next_at_level(struct kv_cursor *c, uint64_t path, unsigned level, uin
     *chunk = UINT64_MAX;
     int code = kv_seek_up(c, &key, &item, err);
     if (code != 0)
-        return ended(code);
+        return index_ended(code);
     uint64_t found_path = cursor_be64(&item.key);
     uint64_t found = cursor_be64(&item.key);
     if (found_path != path || found >> 56 != level)
@@ -167,11 +168,16 @@ int index_each_floor(struct index_reader *r, uint64_t path, uint64_t until_ns,
         return code;
     struct kv_key from = key_floor(path, &until, UINT8_MAX);
     for (code = kv_seek_down(c, &from, &item, err); code == 0; code = kv_previous(c, &item, err)) {
+        bool resumed = false;
         code = value_decode_floor(item, &found, &floor, err);
-        if (code != 0 || found != path || !visit(context, &floor))
+        if (code != 0 || found != path)
+            return code;
+        if (floor.kind == FLOOR_GAP && is_restart_gap(floor.reason, &floor.stamp))
+            code = resumed_look_up(r, path, &floor.stamp, &resumed, err);
+        if (code != 0 || (!resumed && !visit(context, &floor)))
             return code;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 int index_each_event(struct index_reader *r, uint64_t path, uint64_t from_ns, uint64_t until_ns,
@@ -193,7 +199,7 @@ int index_each_event(struct index_reader *r, uint64_t path, uint64_t from_ns, ui
             !visit(context, &stamp, event.op, event.offset_bytes, event.length_bytes))
             return code;
     }
-    return ended(code);
+    return index_ended(code);
 }
 
 int index_newest_update(struct index_reader *r, uint64_t path, uint64_t until_ns,

@@ -4,24 +4,6 @@
 
 #include <string.h>
 
-/* One put that waits; its value lies in the writer's `values`. */
-struct put {
-    struct kv_key key;
-    uint8_t table; /* enum index_table */
-    uint16_t value_bytes;
-    uint32_t value_at;
-    uint32_t sequence; /* of equal keys the last one put wins */
-};
-
-struct index_writer {
-    struct kv *kv;
-    struct kv_txn *txn; /* NULL until something had to be written down */
-    struct put *puts;
-    size_t count;
-    size_t capacity;
-    struct buffer values;
-};
-
 int index_begin(struct index *i, struct index_writer **out, struct error *err) {
     struct index_writer *w = calloc(1, sizeof *w);
     if (w == NULL)
@@ -55,38 +37,10 @@ static int compare_puts(const void *left, const void *right) {
     return a->sequence < b->sequence ? -1 : 1;
 }
 
-/* A path is put together from all that was ever said of it. */
-static int put_merged_path(struct index_writer *w, const struct put *put, struct error *err) {
-    struct kv_item fresh = {
-        cursor_of(put->key.bytes, put->key.length),
-        cursor_of(w->values.data + put->value_at, put->value_bytes),
-    };
-    struct kv_item stored = fresh;
-    struct path_entry path;
-    struct path_entry before;
-    int code = value_decode_path(fresh, &path, err);
-    if (code != 0)
-        return code;
-    code = kv_get(w->txn, TABLE_PATHS, &put->key, &stored.value, err);
-    if (code == 0)
-        code = value_decode_path(stored, &before, err);
-    if (code != 0 && code != ERR_NOT_FOUND)
-        return code;
-    if (code == 0)
-        path_entry_merge(&path, &before);
-    AUTO_BUFFER value;
-    buffer_init(&value, 4096);
-    value_encode_path(&value, &path);
-    if (value.failed)
-        return error_set(err, ERR_NOMEM, "out of memory");
-    return kv_put(w->txn, TABLE_PATHS, &put->key, value.data, value.length, err);
-}
-
 /* An event that was not there yet counts, unless it is a flush point. */
 static int put_counted_event(struct index_writer *w, const struct put *put, struct tally *tally,
                              struct error *err) {
-    struct kv_item item = {cursor_of(put->key.bytes, put->key.length),
-                           cursor_of(w->values.data + put->value_at, put->value_bytes)};
+    struct kv_item item = put_item(w, put);
     struct event_entry event;
     struct stamp stamp;
     uint64_t path;
@@ -100,18 +54,89 @@ static int put_counted_event(struct index_writer *w, const struct put *put, stru
     return tally_add(tally, w->txn, path, stamp.time_ns, err);
 }
 
-static int apply(struct index_writer *w, const struct put *put, struct tally *tally,
-                 struct error *err) {
-    if (put->table == TABLE_PATHS)
-        return put_merged_path(w, put, err);
-    if (put->table == TABLE_EVENTS)
-        return put_counted_event(w, put, tally, err);
-    return kv_put(w->txn, put->table, &put->key, w->values.data + put->value_at, put->value_bytes,
-                  err);
+/* A key that was not there upsets what was settled without it. */
+static int put_upsetting(struct index_writer *w, const struct put *put, bool resolved,
+                         struct error *err) {
+    bool fresh = false;
+    int code = kv_put_fresh(w->txn, put->table, &put->key, w->values.data + put->value_at,
+                            put->value_bytes, &fresh, err);
+    if (code == 0 && fresh)
+        upset_add(&w->upset, resolved, 0);
+    return code;
 }
 
-/* What waits goes into the transaction, sorted. */
-static int flush(struct index_writer *w, struct error *err) {
+/* A stream that begins to see a path may know of updates since then. */
+static int put_path_stream(struct index_writer *w, const struct put *put, struct error *err) {
+    struct kv_item item = put_item(w, put);
+    bool fresh = false;
+    uint64_t since_ns = cursor_le64(&item.value);
+    int code = kv_put_fresh(w->txn, TABLE_PATH_STREAMS, &put->key, "", 0, &fresh, err);
+    if (code == 0 && fresh)
+        upset_add(&w->upset, true, since_ns);
+    return code;
+}
+
+/* A baseline changes the content of everything after it. */
+static int put_floor(struct index_writer *w, const struct put *put, struct error *err) {
+    struct kv_item item = put_item(w, put);
+    uint64_t path;
+    struct floor floor;
+    int code = value_decode_floor(item, &path, &floor, err);
+    if (code == 0)
+        code = kv_put(w->txn, TABLE_FLOORS, &put->key, item.value.next, put->value_bytes, err);
+    if (code == 0 && floor.kind == FLOOR_ZERO)
+        upset_add(&w->upset, true, floor.stamp.time_ns);
+    return code;
+}
+
+static int take(struct index_writer *w, const struct put *put, struct error *err) {
+    bool found = false;
+    int code = kv_delete(w->txn, put->table, &put->key, &found, err);
+    if (code != 0 || found || put->kind == PUT_DELETE)
+        return code;
+    return error_set(err, ERR_BUSY, "somebody else has settled the same already");
+}
+
+static int apply_value(struct index_writer *w, const struct put *put, struct tally *tally,
+                       struct error *err) {
+    switch ((enum index_table)put->table) {
+    case TABLE_PATHS:
+        return put_merged_path(w, put, err);
+    case TABLE_SIZES:
+        return put_merged_size(w, put, err);
+    case TABLE_AUDITED:
+        return put_merged_audited(w, put, err);
+    case TABLE_EVENTS:
+        return put_counted_event(w, put, tally, err);
+    case TABLE_FLOORS:
+        return put_floor(w, put, err);
+    case TABLE_PATH_STREAMS:
+        return put_path_stream(w, put, err);
+    case TABLE_JOINS:
+        return put_upsetting(w, put, true, err);
+    case TABLE_RESUMES:
+        return put_upsetting(w, put, false, err);
+    default:
+        return kv_put(w->txn, put->table, &put->key, w->values.data + put->value_at,
+                      put->value_bytes, err);
+    }
+}
+
+static int apply(struct index_writer *w, const struct put *put, struct tally *tally,
+                 struct error *err) {
+    switch ((enum put_kind)put->kind) {
+    case PUT_DELETE:
+    case PUT_TAKE:
+        return take(w, put, err);
+    case PUT_CLEAR:
+        return kv_delete_prefix(w->txn, put->table, &put->key, err);
+    case PUT_VALUE:
+        break;
+    }
+    return apply_value(w, put, tally, err);
+}
+
+int writer_flush(struct index_writer *w, struct error *err) {
     struct tally tally = {0};
     int code = w->txn == NULL ? kv_write(w->kv, &w->txn, err) : 0;
     if (w->count > 1)
@@ -125,8 +150,25 @@ static int flush(struct index_writer *w, struct error *err) {
     return code;
 }
 
+void index_rely_on_facts(struct index_writer *w, uint64_t facts) {
+    w->checks_facts = true;
+    w->facts = facts;
+}
+
+static int check_facts(struct index_writer *w, struct error *err) {
+    uint64_t facts;
+    int code = facts_read(w->txn, &facts, err);
+    if (code != 0 || facts == w->facts)
+        return code;
+    return error_set(err, ERR_BUSY, "what this relied on has changed meanwhile");
+}
+
 int index_commit(struct index_writer *w, struct error *err) {
-    int code = w->count > 0 ? flush(w, err) : 0;
+    int code = w->count > 0 ? writer_flush(w, err) : 0;
+    if (code == 0 && w->txn != NULL && w->checks_facts)
+        code = check_facts(w, err);
+    if (code == 0 && w->upset.facts)
+        code = upset_apply(w, err);
     if (code == 0 && w->txn != NULL)
         code = kv_commit(take_pointer(&w->txn), err);
     index_abort(w);
@@ -143,24 +185,24 @@ static bool grow(struct index_writer *w) {
     return true;
 }
 
-/* Begins a put: the value is what the caller then appends to w->values, until end_put(). */
-static int begin_put(struct index_writer *w, enum index_table table, struct kv_key key,
-                     struct error *err) {
+int writer_begin(struct index_writer *w, enum index_table table, enum put_kind kind,
+                 const struct kv_key *key, struct error *err) {
     if (w->count * sizeof *w->puts + w->values.length >= INDEX_PENDING_BYTES) {
-        int code = flush(w, err);
+        int code = writer_flush(w, err);
         if (code != 0)
             return code;
     }
     if (w->count == w->capacity && !grow(w))
         return error_set(err, ERR_NOMEM, "out of memory");
-    w->puts[w->count] = (struct put){.key = key,
+    w->puts[w->count] = (struct put){.key = *key,
                                      .table = (uint8_t)table,
+                                     .kind = (uint8_t)kind,
                                      .value_at = (uint32_t)w->values.length,
                                      .sequence = (uint32_t)w->count};
     return 0;
 }
 
-static int end_put(struct index_writer *w, struct error *err) {
+int writer_end(struct index_writer *w, struct error *err) {
     struct put *put = &w->puts[w->count];
     size_t bytes = w->values.length - put->value_at;
     if (w->values.failed || bytes > UINT16_MAX)
@@ -170,17 +212,31 @@ static int end_put(struct index_writer *w, struct error *err) {
     return 0;
 }
 
+int writer_mark(struct index_writer *w, enum index_table table, enum put_kind kind,
+                const struct kv_key *key, struct error *err) {
+    int code = writer_begin(w, table, kind, key, err);
+    return code == 0 ? writer_end(w, err) : code;
+}
+
+static int begin_put(struct index_writer *w, enum index_table table, struct kv_key key,
+                     struct error *err) {
+    return writer_begin(w, table, PUT_VALUE, &key, err);
+}
+
 static int put_piece(struct index_writer *w, uint64_t path, uint64_t level_chunk,
-                     const struct piece *piece, struct error *err) {
-    int code = begin_put(w, TABLE_PIECES, key_piece(path, level_chunk, &piece->stamp), err);
+                     const struct piece *piece, bool clear, struct error *err) {
+    struct kv_key key = key_piece(path, level_chunk, &piece->stamp);
+    int code = clear ? writer_mark(w, TABLE_PIECES, PUT_CLEAR, &key, err) : 0;
+    key_add_part(&key, piece->part);
+    if (code == 0)
+        code = begin_put(w, TABLE_PIECES, key, err);
     if (code != 0)
         return code;
     value_encode_piece(&w->values, piece);
-    return end_put(w, err);
+    return writer_end(w, err);
 }
 
-/* Cuts `whole` at the boundaries of the chunks of its level. */
-static int put_pieces(struct index_writer *w, uint64_t path, const struct piece *whole,
+int writer_put_pieces(struct index_writer *w, uint64_t path, const struct piece *whole, bool clear,
                       struct error *err) {
     unsigned level = level_of_range(whole->offset_bytes, whole->length_bytes);
     uint64_t end = whole->offset_bytes + whole->length_bytes;
@@ -190,7 +246,7 @@ static int put_pieces(struct index_writer *w, uint64_t path, const struct piece 
         struct piece part = *whole;
         part.offset_bytes = at;
         part.length_bytes = (next < end ? next : end) - at;
-        int code = put_piece(w, path, level_chunk(level, number), &part, err);
+        int code = put_piece(w, path, level_chunk(level, number), &part, clear, err);
         if (code != 0)
             return code;
         at += part.length_bytes;
@@ -205,7 +261,7 @@ static int put_event(struct index_writer *w, const struct stamp *stamp,
         return code;
     value_encode_event(&w->values,
                        &(struct event_entry){u->offset_bytes, u->length_bytes, u->flags, u->op});
-    return end_put(w, err);
+    return writer_end(w, err);
 }
 
 static bool range_fits(uint64_t offset, uint64_t length) {
@@ -215,19 +271,22 @@ static bool range_fits(uint64_t offset, uint64_t length) {
 int index_put_update(struct index_writer *w, const struct stamp *stamp,
                      const struct update_record *update, const struct extent *payload,
                      struct error *err) {
-    static const uint8_t kinds[] = {[UPDATE_WRITE] = PIECE_DATA,
-                                    [UPDATE_ZERO] = PIECE_ZERO,
-                                    [UPDATE_PATTERN] = PIECE_PATTERN,
-                                    [UPDATE_FLUSH] = 0};
-    if (update->op < UPDATE_WRITE || update->op > UPDATE_FLUSH ||
+    static const uint8_t kinds[] = {
+        [UPDATE_WRITE] = PIECE_DATA, [UPDATE_ZERO] = PIECE_ZERO, [UPDATE_PATTERN] = PIECE_PATTERN,
+        [UPDATE_FLUSH] = 0,          [UPDATE_COPY] = PIECE_GAP,  [UPDATE_OR] = PIECE_GAP,
+        [UPDATE_XOR] = PIECE_GAP};
+    if (update->op < UPDATE_WRITE || update->op > UPDATE_XOR ||
         !range_fits(update->offset_bytes, update->length_bytes))
         return error_set(err, ERR_FORMAT, "an update with an impossible operation or range");
-    bool has_payload = update->op == UPDATE_WRITE || update->op == UPDATE_PATTERN;
+    bool has_payload = update->op == UPDATE_WRITE || update->op == UPDATE_PATTERN ||
+                       update->op == UPDATE_OR || update->op == UPDATE_XOR;
     if (has_payload && (payload == NULL || payload->bytes != update->payload_bytes))
         return error_set(err, ERR_FORMAT, "an update without its payload");
     int code = put_event(w, stamp, update, err);
-    if (code != 0 || update->op == UPDATE_FLUSH)
+    if (code != 0 || update->op == UPDATE_FLUSH || update->length_bytes == 0)
         return code;
+    if (kinds[update->op] == PIECE_GAP)
+        return derived_put(w, stamp, update, payload, err);
     struct piece piece = {.stamp = *stamp,
                           .issued_ns = update->issued_ns,
                           .offset_bytes = update->offset_bytes,
@@ -237,21 +296,24 @@ int index_put_update(struct index_writer *w, const struct stamp *stamp,
                           .kind = kinds[update->op]};
     if (has_payload)
         piece.extent = *payload;
-    return put_pieces(w, update->path, &piece, err);
+    return writer_put_pieces(w, update->path, &piece, false, err);
 }
 
-static int put_gap_entry(struct index_writer *w, const struct stamp *stamp,
-                         const struct gap_record *gap, const char *text, struct error *err) {
+int writer_put_gap_entry(struct index_writer *w, const struct stamp *stamp, uint64_t part,
+                         const struct gap_record *gap, struct error *err) {
     struct gap_entry entry = {.offset_bytes = gap->offset_bytes,
                               .length_bytes = gap->length_bytes,
                               .issued_ns = gap->issued_ns,
                               .reason = gap->reason};
-    snprintf(entry.text, sizeof entry.text, "%s", text);
-    int code = begin_put(w, TABLE_GAPS, key_stamped(gap->path, stamp), err);
+    snprintf(entry.text, sizeof entry.text, "%.*s", (int)gap->text_bytes,
+             gap->text != NULL ? gap->text : "");
+    struct kv_key key = key_stamped(gap->path, stamp);
+    key_add_part(&key, part);
+    int code = begin_put(w, TABLE_GAPS, key, err);
     if (code != 0)
         return code;
     value_encode_gap(&w->values, &entry);
-    return end_put(w, err);
+    return writer_end(w, err);
 }
 
 int index_put_gap(struct index_writer *w, const struct stamp *stamp, const struct gap_record *gap,
@@ -259,15 +321,14 @@ int index_put_gap(struct index_writer *w, const struct stamp *stamp, const struc
     bool to_end = gap->length_bytes == GAP_TO_END;
     if (gap->path == 0 || (!to_end && !range_fits(gap->offset_bytes, gap->length_bytes)))
         return error_set(err, ERR_FORMAT, "a gap with an impossible path or range");
-    char text[LIMIT_REASON_BYTES + 1];
-    snprintf(text, sizeof text, "%.*s", (int)gap->text_bytes, gap->text != NULL ? gap->text : "");
-    int code = put_gap_entry(w, stamp, gap, text, err);
+    int code = writer_put_gap_entry(w, stamp, 0, gap, err);
     if (code != 0)
         return code;
     /* An offset that no volume reaches says nothing that can be relied on: the whole path. */
     if (to_end && (gap->offset_bytes == 0 || gap->offset_bytes > INT64_MAX)) {
         struct floor floor = {.stamp = *stamp, .kind = FLOOR_GAP, .reason = gap->reason};
-        snprintf(floor.text, sizeof floor.text, "%s", text);
+        snprintf(floor.text, sizeof floor.text, "%.*s", (int)gap->text_bytes,
+                 gap->text != NULL ? gap->text : "");
         return index_put_floor(w, gap->path, &floor, err);
     }
     struct piece piece = {.stamp = *stamp,
@@ -277,7 +338,7 @@ int index_put_gap(struct index_writer *w, const struct stamp *stamp, const struc
                               to_end ? (UINT64_C(1) << 63) - gap->offset_bytes : gap->length_bytes,
                           .kind = PIECE_GAP,
                           .reason = gap->reason};
-    return put_pieces(w, gap->path, &piece, err);
+    return writer_put_pieces(w, gap->path, &piece, false, err);
 }
 
 int index_put_floor(struct index_writer *w, uint64_t path, const struct floor *floor,
@@ -286,11 +347,35 @@ int index_put_floor(struct index_writer *w, uint64_t path, const struct floor *f
     if (code != 0)
         return code;
     value_encode_floor(&w->values, floor);
-    return end_put(w, err);
+    return writer_end(w, err);
 }
 
 static void take_name(char to[LIMIT_NAME_BYTES + 1], const char *name, uint16_t bytes) {
     snprintf(to, LIMIT_NAME_BYTES + 1, "%.*s", (int)bytes, name != NULL ? name : "");
+}
+
+/* What a stream may know of a path it may have seen a little before it says that it sees it. */
+#define ANNOUNCED_LATE_NS UINT64_C(2000000000)
+
+/* Who sees the path, how large it is now, and which other path it is. */
+static int put_announcement(struct index_writer *w, uint64_t monitor, uint64_t stream,
+                            const struct path_record *path, struct error *err) {
+    uint64_t late = path->time_ns < ANNOUNCED_LATE_NS ? path->time_ns : ANNOUNCED_LATE_NS;
+    int code = begin_put(w, TABLE_PATH_STREAMS, key_path_stream(path->path, monitor, stream), err);
+    if (code == 0) {
+        buffer_put_le64(&w->values, path->time_ns - late);
+        code = writer_end(w, err);
+    }
+    if (code == 0 && (path->size_bytes > 0 || path->block_bytes > 0)) {
+        struct size_entry size = {.size_bytes = path->size_bytes, .block_bytes = path->block_bytes};
+        code = begin_put(w, TABLE_SIZES, key_size(path->path, path->time_ns), err);
+        value_encode_size(&w->values, &size);
+        code = code == 0 ? writer_end(w, err) : code;
+    }
+    if (code != 0 || path->same_as == 0 || path->same_as == path->path)
+        return code;
+    struct kv_key join = key_join(path->path, path->same_as);
+    return writer_mark(w, TABLE_JOINS, PUT_VALUE, &join, err);
 }
 
 int index_put_path(struct index_writer *w, uint64_t monitor, uint64_t stream,
@@ -314,11 +399,10 @@ int index_put_path(struct index_writer *w, uint64_t monitor, uint64_t stream,
     if (code != 0)
         return code;
     value_encode_path(&w->values, &entry);
-    code = end_put(w, err);
+    code = writer_end(w, err);
     if (code != 0)
         return code;
-    code = begin_put(w, TABLE_PATH_STREAMS, key_path_stream(path->path, monitor, stream), err);
-    return code == 0 ? end_put(w, err) : code;
+    return put_announcement(w, monitor, stream, path, err);
 }
 
 int index_put_stream(struct index_writer *w, const struct stream_entry *stream, struct error *err) {
@@ -328,5 +412,24 @@ int index_put_stream(struct index_writer *w, const struct stream_entry *stream, 
     if (code != 0)
         return code;
     value_encode_stream(&w->values, stream);
-    return end_put(w, err);
+    return writer_end(w, err);
+}
+
+int index_put_resume(struct index_writer *w, const struct resume_entry *resume, struct error *err) {
+    struct kv_key key = key_resume(resume);
+    return writer_mark(w, TABLE_RESUMES, PUT_VALUE, &key, err);
+}
+
+int index_put_audit(struct index_writer *w, const struct stamp *stamp,
+                    const struct audit_record *audit, struct error *err) {
+    struct audit_entry entry = {.issued_ns = audit->issued_ns,
+                                .offset_bytes = audit->offset_bytes,
+                                .block_bytes = audit->block_bytes,
+                                .blocks = audit->blocks,
+                                .crc32c = audit->crc32c};
+    int code = begin_put(w, TABLE_AUDITS, key_waiting(stamp, audit->path), err);
+    if (code != 0)
+        return code;
+    value_encode_audit(&w->values, &entry);
+    return writer_end(w, err);
 }

@@ -7,10 +7,51 @@ static void add_stamp(struct kv_key *key, const struct stamp *stamp) {
     kv_key_add(key, stamp->order, 8);
 }
 
-struct kv_key key_meta(void) {
+static struct kv_key key_word(const char *word) {
     struct kv_key key = {.length = 0};
-    for (const char *c = "format"; *c != '\0'; c++)
+    for (const char *c = word; *c != '\0'; c++)
         kv_key_add(&key, (uint8_t)*c, 1);
+    return key;
+}
+
+struct kv_key key_meta(void) {
+    return key_word("format");
+}
+
+struct kv_key key_facts(void) {
+    return key_word("facts");
+}
+
+void key_add_part(struct kv_key *key, uint64_t part) {
+    if (part != 0)
+        kv_key_add(key, part, 8);
+}
+
+struct kv_key key_size(uint64_t path, uint64_t time_ns) {
+    struct kv_key key = key_path(path);
+    kv_key_add(&key, time_ns, 8);
+    return key;
+}
+
+struct kv_key key_join(uint64_t path, uint64_t other) {
+    struct kv_key key = key_path(path);
+    kv_key_add(&key, other, 8);
+    return key;
+}
+
+struct kv_key key_resume(const struct resume_entry *r) {
+    struct kv_key key = key_path(r->path);
+    kv_key_add(&key, r->monitor, 8);
+    kv_key_add(&key, r->stream, 8);
+    kv_key_add(&key, r->earlier, 8);
+    kv_key_add(&key, r->order, 8);
+    return key;
+}
+
+struct kv_key key_waiting(const struct stamp *stamp, uint64_t path) {
+    struct kv_key key = {.length = 0};
+    add_stamp(&key, stamp);
+    kv_key_add(&key, path, 8);
     return key;
 }
 

@@ -285,6 +285,43 @@ int kv_put_fresh(struct kv_txn *t, unsigned table, const struct kv_key *key, con
     return rc == 0 ? 0 : fail(t->kv, rc, "write", err);
 }
 
+int kv_delete(struct kv_txn *t, unsigned table, const struct kv_key *key, bool *found,
+              struct error *err) {
+    MDB_val k = key_of(key);
+    int rc = mdb_del(t->txn, t->kv->tables[table], &k, NULL);
+    *found = rc == 0;
+    return rc == 0 || rc == MDB_NOTFOUND ? 0 : fail(t->kv, rc, "write", err);
+}
+
+static bool begins_with(const MDB_val *key, const struct kv_key *prefix) {
+    return key->mv_size >= prefix->length &&
+           memcmp(key->mv_data, prefix->bytes, prefix->length) == 0;
+}
+
+int kv_delete_prefix(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
+                     struct error *err) {
+    MDB_cursor *cursor = NULL;
+    MDB_val value = {0};
+    int rc = mdb_cursor_open(t->txn, t->kv->tables[table], &cursor);
+    while (rc == 0) {
+        MDB_val key = key_of(prefix);
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+        if (rc != 0 || !begins_with(&key, prefix))
+            break;
+        rc = mdb_cursor_del(cursor, 0);
+    }
+    if (cursor != NULL)
+        mdb_cursor_close(cursor);
+    return rc == 0 || rc == MDB_NOTFOUND ? 0 : fail(t->kv, rc, "write", err);
+}
+
+int kv_count(struct kv_txn *t, unsigned table, uint64_t *count, struct error *err) {
+    MDB_stat status = {0};
+    int rc = mdb_stat(t->txn, t->kv->tables[table], &status);
+    *count = status.ms_entries;
+    return rc == 0 ? 0 : fail(t->kv, rc, "read", err);
+}
+
 int kv_cursor_open(struct kv_txn *t, unsigned table, struct kv_cursor **out, struct error *err) {
     struct kv_cursor *c = calloc(1, sizeof *c);
     if (c == NULL)

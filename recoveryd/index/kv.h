@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KV_TABLES = 16, KV_KEY_BYTES = 56 };
+enum { KV_TABLES = 20, KV_KEY_BYTES = 56 };
 
 struct kv;
 struct kv_txn;
@@ -63,6 +63,15 @@ int kv_put(struct kv_txn *t, unsigned table, const struct kv_key *key, const voi
 /* Likewise; *fresh: the key was not there. */
 int kv_put_fresh(struct kv_txn *t, unsigned table, const struct kv_key *key, const void *value,
                  size_t bytes, bool *fresh, struct error *err);
+
+/* *found: the key was there. */
+int kv_delete(struct kv_txn *t, unsigned table, const struct kv_key *key, bool *found,
+              struct error *err);
+/* All keys that begin with `prefix`. */
+int kv_delete_prefix(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
+                     struct error *err);
+/* How many keys the table has. */
+int kv_count(struct kv_txn *t, unsigned table, uint64_t *count, struct error *err);
 
 /* Before the end of its transaction the cursor must be closed. */
 int kv_cursor_open(struct kv_txn *t, unsigned table, struct kv_cursor **out, struct error *err);

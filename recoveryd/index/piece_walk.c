@@ -104,14 +104,15 @@ static int settle(struct piece_walk *w, struct lane *lane, struct kv_item *item,
     return code == ERR_NOT_FOUND ? 0 : code;
 }
 
-int piece_walk_seek(struct piece_walk *w, uint64_t chunk, uint64_t until_ns, struct error *err) {
-    struct stamp until = stamp_end_of(until_ns);
+int piece_walk_seek(struct piece_walk *w, uint64_t chunk, const struct stamp *until,
+                    struct error *err) {
     w->chunk = chunk;
     for (size_t i = 0; i < w->count; i++) {
         struct lane *lane = &w->lanes[i];
         struct kv_item item;
         uint64_t number = chunk >> (LEVEL_STEP_BITS * lane->level);
-        struct kv_key key = key_piece(lane->path, level_chunk(lane->level, number), &until);
+        struct kv_key key = key_piece(lane->path, level_chunk(lane->level, number), until);
+        key_add_part(&key, UINT64_MAX);
         int code = kv_seek_down(lane->cursor, &key, &item, err);
         code = settle(w, lane, &item, code, err);
         if (code != 0)
@@ -120,12 +121,17 @@ int piece_walk_seek(struct piece_walk *w, uint64_t chunk, uint64_t until_ns, str
     return 0;
 }
 
+/* Of one stamp and part, what lies in smaller chunks was derived later: see add_lanes(). */
+static bool is_newer(const struct piece *a, const struct piece *b) {
+    int order = stamp_compare(&a->stamp, &b->stamp);
+    return order != 0 ? order > 0 : a->part > b->part;
+}
+
 int piece_walk_next(struct piece_walk *w, struct piece *piece, struct error *err) {
     struct lane *newest = NULL;
     for (size_t i = 0; i < w->count; i++) {
         struct lane *lane = &w->lanes[i];
-        if (lane->live &&
-            (newest == NULL || stamp_compare(&lane->head.stamp, &newest->head.stamp) > 0))
+        if (lane->live && (newest == NULL || is_newer(&lane->head, &newest->head)))
             newest = lane;
     }
     if (newest == NULL)

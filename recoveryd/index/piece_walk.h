@@ -15,9 +15,11 @@ int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t coun
                       struct piece_walk **out, struct error *err);
 void piece_walk_destroy(struct piece_walk *w);
 
-/* To the newest piece of `chunk` with a time mark <= until_ns. */
-int piece_walk_seek(struct piece_walk *w, uint64_t chunk, uint64_t until_ns, struct error *err);
-/* The next older one, cut to the chunk. ERR_NOT_FOUND: no more. */
+/* To the newest piece of `chunk` with a stamp <= until. */
+int piece_walk_seek(struct piece_walk *w, uint64_t chunk, const struct stamp *until,
+                    struct error *err);
+/* The next older one (of one stamp, the greater part is newer), cut to the chunk. ERR_NOT_FOUND: no
+ * more. */
 int piece_walk_next(struct piece_walk *w, struct piece *piece, struct error *err);
 
 DEFINE_AUTO(piece_walk, piece_walk_destroy)

@@ -49,6 +49,11 @@ int value_decode_meta(struct kv_item item, struct meta_entry *m, struct error *e
     return cursor_ok(&item.value) ? 0 : damaged(err, "its format record is cut short");
 }
 
+/* Behind the stamp of a key, when there are several of one. */
+static uint64_t take_part(struct cursor *key) {
+    return cursor_left(key) > 0 ? cursor_be64(key) : 0;
+}
+
 static bool has_extent(uint8_t kind) {
     return kind == PIECE_DATA || kind == PIECE_PATTERN;
 }
@@ -93,6 +98,8 @@ int value_decode_piece(struct kv_item item, uint64_t *path, uint64_t *level_chun
     *path = cursor_be64(&item.key);
     *level_chunk = cursor_be64(&item.key);
     p->stamp = key_take_stamp(&item.key);
+    bool has_part = cursor_left(&item.key) > 0;
+    p->part = take_part(&item.key);
     p->kind = cursor_u8(&item.value);
     cursor_skip(&item.value, 1);
     p->reason = cursor_le16(&item.value);
@@ -106,7 +113,7 @@ int value_decode_piece(struct kv_item item, uint64_t *path, uint64_t *level_chun
         p->extent.offset = cursor_le64(&item.value);
         p->payload_crc32c = cursor_le32(&item.value);
     }
-    if (!done(&item) || p->kind < PIECE_DATA || p->kind > PIECE_GAP)
+    if (!done(&item) || p->kind < PIECE_DATA || p->kind > PIECE_GAP || has_part != (p->part != 0))
         return damaged(err, "a piece has the wrong size or kind");
     if (!piece_range_ok(p, *level_chunk) || (has_extent(p->kind) && !piece_extent_ok(p)))
         return damaged(err, "a piece has an impossible range");
@@ -146,12 +153,14 @@ void value_encode_gap(struct buffer *b, const struct gap_entry *g) {
 int value_decode_gap(struct kv_item item, struct gap_entry *g, struct error *err) {
     g->path = cursor_be64(&item.key);
     g->stamp = key_take_stamp(&item.key);
+    bool has_part = cursor_left(&item.key) > 0;
+    g->part = take_part(&item.key);
     g->offset_bytes = cursor_le64(&item.value);
     g->length_bytes = cursor_le64(&item.value);
     g->issued_ns = cursor_le64(&item.value);
     g->reason = cursor_le16(&item.value);
     take_string(&item.value, g->text, sizeof g->text);
-    if (!done(&item) ||
+    if (!done(&item) || has_part != (g->part != 0) ||
         (g->length_bytes != GAP_TO_END && !range_ok(g->offset_bytes, g->length_bytes)))
         return damaged(err, "a gap cannot be read");
     return 0;
@@ -174,7 +183,7 @@ int value_decode_event(struct kv_item item, uint64_t *path, struct stamp *stamp,
     e->flags = cursor_le16(&item.value);
     e->offset_bytes = cursor_le64(&item.value);
     e->length_bytes = cursor_le64(&item.value);
-    if (!done(&item) || e->op < UPDATE_WRITE || e->op > UPDATE_FLUSH ||
+    if (!done(&item) || e->op < UPDATE_WRITE || e->op > UPDATE_XOR ||
         !range_ok(e->offset_bytes, e->length_bytes))
         return damaged(err, "an event cannot be read");
     return 0;
@@ -237,6 +246,8 @@ void value_encode_stream(struct buffer *b, const struct stream_entry *s) {
         buffer_put_le64(b, s->runs[i].end);
         buffer_put_le64(b, s->runs[i].last_ns);
     }
+    buffer_put_le64(b, s->clock_error_ns);
+    buffer_put_le64(b, s->clock_error_max_ns);
 }
 
 /* Sorted, disjoint and beyond the frontier, as whoever goes on from them relies on. */
@@ -257,7 +268,8 @@ static bool take_runs(struct cursor *c, struct stream_entry *s) {
     return true;
 }
 
-int value_decode_stream(struct kv_item item, struct stream_entry *s, struct error *err) {
+static int decode_stream(struct kv_item item, bool has_clock, struct stream_entry *s,
+                         struct error *err) {
     memset(s, 0, sizeof *s);
     s->monitor = cursor_be64(&item.key);
     s->stream = cursor_be64(&item.key);
@@ -271,9 +283,22 @@ int value_decode_stream(struct kv_item item, struct stream_entry *s, struct erro
     s->dropped = cursor_le64(&item.value);
     s->ended = cursor_u8(&item.value) != 0;
     take_string(&item.value, s->name, sizeof s->name);
-    if (!take_runs(&item.value, s) || !done(&item))
+    bool runs_ok = take_runs(&item.value, s);
+    if (has_clock) {
+        s->clock_error_ns = cursor_le64(&item.value);
+        s->clock_error_max_ns = cursor_le64(&item.value);
+    }
+    if (!runs_ok || !done(&item))
         return damaged(err, "a stream cannot be read");
     return 0;
+}
+
+int value_decode_stream(struct kv_item item, struct stream_entry *s, struct error *err) {
+    return decode_stream(item, true, s, err);
+}
+
+int value_decode_stream_v1(struct kv_item item, struct stream_entry *s, struct error *err) {
+    return decode_stream(item, false, s, err);
 }
 
 void value_encode_tally(struct buffer *b, uint64_t updates) {

@@ -13,7 +13,7 @@
 #include "recoveryd/index/index.h"
 #include "recoveryd/index/kv.h"
 
-enum { INDEX_VERSION = 1 };
+enum { INDEX_VERSION = 2 };
 
 enum index_table {
     TABLE_META,
@@ -25,7 +25,17 @@ enum index_table {
     TABLE_STREAMS,
     TABLE_PATH_STREAMS,
     TABLE_TALLIES,
-    TABLE_COUNT
+    /* Since version 2. */
+    TABLE_SIZES,
+    TABLE_JOINS,
+    TABLE_RESUMES,
+    TABLE_DERIVED,
+    TABLE_DERIVED_DONE,
+    TABLE_DERIVED_STUCK,
+    TABLE_AUDITS,
+    TABLE_AUDITED,
+    TABLE_COUNT,
+    TABLE_COUNT_V1 = TABLE_SIZES
 };
 
 /*
@@ -57,6 +67,13 @@ struct meta_entry {
 };
 
 struct kv_key key_meta(void);
+struct kv_key key_facts(void);
+/* Behind a key with a stamp: tells several of one stamp apart. Nothing for part 0. */
+void key_add_part(struct kv_key *key, uint64_t part);
+struct kv_key key_size(uint64_t path, uint64_t time_ns);
+struct kv_key key_join(uint64_t path, uint64_t other);
+struct kv_key key_resume(const struct resume_entry *r);
+struct kv_key key_waiting(const struct stamp *stamp, uint64_t path); /* derived, audits */
 struct kv_key key_piece(uint64_t path, uint64_t level_chunk, const struct stamp *stamp);
 struct kv_key key_floor(uint64_t path, const struct stamp *stamp, uint8_t kind);
 struct kv_key key_stamped(uint64_t path, const struct stamp *stamp); /* gaps, events */
@@ -80,6 +97,11 @@ void value_encode_gap(struct buffer *b, const struct gap_entry *g);
 void value_encode_event(struct buffer *b, const struct event_entry *e);
 void value_encode_path(struct buffer *b, const struct path_entry *p);
 void value_encode_stream(struct buffer *b, const struct stream_entry *s);
+void value_encode_facts(struct buffer *b, uint64_t facts);
+void value_encode_size(struct buffer *b, const struct size_entry *s);
+void value_encode_derived(struct buffer *b, const struct derived_entry *d);
+void value_encode_audit(struct buffer *b, const struct audit_entry *a);
+void value_encode_audited(struct buffer *b, const struct audited_entry *a);
 
 /* What is in the key comes out of it; *level_chunk may be what a piece's range is checked against.
  */
@@ -92,6 +114,16 @@ int value_decode_event(struct kv_item item, uint64_t *path, struct stamp *stamp,
                        struct event_entry *e, struct error *err);
 int value_decode_path(struct kv_item item, struct path_entry *p, struct error *err);
 int value_decode_stream(struct kv_item item, struct stream_entry *s, struct error *err);
+/* As version 1 wrote it: without the clock's error. */
+int value_decode_stream_v1(struct kv_item item, struct stream_entry *s, struct error *err);
+int value_decode_facts(struct kv_item item, uint64_t *facts, struct error *err);
+int value_decode_size(struct kv_item item, struct size_entry *s, struct error *err);
+int value_decode_join(struct kv_item item, uint64_t *path, uint64_t *other, struct error *err);
+int value_decode_resume(struct kv_item item, struct resume_entry *r, struct error *err);
+int value_decode_derived(struct kv_item item, struct derived_entry *d, struct error *err);
+/* The checksums are borrowed. */
+int value_decode_audit(struct kv_item item, struct audit_entry *a, struct error *err);
+int value_decode_audited(struct kv_item item, struct audited_entry *a, struct error *err);
 void value_encode_tally(struct buffer *b, uint64_t updates);
 int value_decode_tally(struct kv_item item, uint64_t *path, uint8_t *level, uint64_t *bucket,
                        uint64_t *updates, struct error *err);
@@ -101,5 +133,7 @@ int value_decode_tally(struct kv_item item, uint64_t *path, uint8_t *level, uint
  * one, then the later one, then the greater one.
  */
 void path_entry_merge(struct path_entry *into, const struct path_entry *other);
+/* Likewise: known beats unknown, then the greater one. */
+void size_entry_merge(struct size_entry *into, const struct size_entry *other);
 
 #endif

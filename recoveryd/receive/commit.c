@@ -24,8 +24,12 @@ static void count_record(struct stream_entry *entry, const struct record *r) {
     if (r->type != RECORD_FRONTIER)
         return;
     const struct frontier_record *f = &r->frontier;
-    if (f->wall_ns > entry->heard_ns)
+    if (f->wall_ns >= entry->heard_ns) {
         entry->heard_ns = f->wall_ns;
+        entry->clock_error_ns = f->clock_error_ns;
+    }
+    if (f->clock_error_ns > entry->clock_error_max_ns)
+        entry->clock_error_max_ns = f->clock_error_ns;
     if (f->packets > entry->packets)
         entry->packets = f->packets;
     if (f->dropped > entry->dropped)
@@ -65,6 +69,16 @@ int commit_plan(struct touched *t, struct stream *stream, struct error *err) {
     return 0;
 }
 
+static int put_resume(struct index_writer *w, const struct stream_entry *entry,
+                      const struct resume_record *r, struct error *err) {
+    struct resume_entry resume = {.path = r->path,
+                                  .monitor = entry->monitor,
+                                  .stream = entry->stream,
+                                  .earlier = r->stream,
+                                  .order = r->order};
+    return index_put_resume(w, &resume, err);
+}
+
 static int put_record(struct index_writer *w, const struct stream_entry *entry,
                       const struct arrival *a, struct error *err) {
     const struct record *r = &a->control;
@@ -76,6 +90,10 @@ static int put_record(struct index_writer *w, const struct stream_entry *entry,
         return index_put_gap(w, &stamp, &r->gap, err);
     case RECORD_PATH:
         return index_put_path(w, entry->monitor, entry->stream, &r->path, err);
+    case RECORD_AUDIT:
+        return index_put_audit(w, &stamp, &r->audit, err);
+    case RECORD_RESUME:
+        return put_resume(w, entry, &r->resume, err);
     default:
         return 0; /* a FRONTIER is in the stream's entry */
     }

@@ -70,26 +70,38 @@ static char *put_string(char *to, const char **from, uint16_t bytes) {
     return to + bytes;
 }
 
-/* Strings of a decoded record are borrowed from the frame, which goes away before the record is
- * committed. */
-static int own_strings(struct arrival *a, struct error *err) {
-    struct gap_record *gap = a->control.type == RECORD_GAP ? &a->control.gap : NULL;
-    struct path_record *path = a->control.type == RECORD_PATH ? &a->control.path : NULL;
-    if (gap == NULL && path == NULL)
-        return 0;
-    size_t need = gap != NULL
-                      ? gap->text_bytes
-                      : (size_t)path->target_bytes + path->designator_bytes + path->serial_bytes;
-    a->text = malloc(need + 1);
-    if (a->text == NULL)
-        return error_set(err, ERR_NOMEM, "out of memory");
-    if (gap != NULL) {
-        put_string(a->text, &gap->text, gap->text_bytes);
+/* How many bytes of a record are borrowed from its frame. */
+static size_t borrowed_bytes(const struct record *r) {
+    switch (r->type) {
+    case RECORD_GAP:
+        return r->gap.text_bytes;
+    case RECORD_PATH:
+        return (size_t)r->path.target_bytes + r->path.designator_bytes + r->path.serial_bytes;
+    case RECORD_AUDIT:
+        return (size_t)r->audit.blocks * 4;
+    default:
         return 0;
     }
-    char *next = put_string(a->text, &path->target, path->target_bytes);
-    next = put_string(next, &path->designator, path->designator_bytes);
-    put_string(next, &path->serial, path->serial_bytes);
+}
+
+/* They go away with the frame, before the record is committed. */
+static int own_strings(struct arrival *a, struct error *err) {
+    struct record *r = &a->control;
+    if (r->type != RECORD_GAP && r->type != RECORD_PATH && r->type != RECORD_AUDIT)
+        return 0;
+    a->text = malloc(borrowed_bytes(r) + 1);
+    if (a->text == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    if (r->type == RECORD_GAP) {
+        put_string(a->text, &r->gap.text, r->gap.text_bytes);
+    } else if (r->type == RECORD_AUDIT) {
+        memcpy(a->text, r->audit.crc32c, borrowed_bytes(r));
+        r->audit.crc32c = (const uint8_t *)a->text;
+    } else {
+        char *next = put_string(a->text, &r->path.target, r->path.target_bytes);
+        next = put_string(next, &r->path.designator, r->path.designator_bytes);
+        put_string(next, &r->path.serial, r->path.serial_bytes);
+    }
     return 0;
 }
 

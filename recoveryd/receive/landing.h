@@ -20,7 +20,7 @@ struct arrival {
     uint64_t order;
     bool has_control;
     bool has_payload;
-    struct record control; /* its strings, if any, lie in `text` */
+    struct record control; /* its strings or checksums, if any, lie in `text` */
     char *text;            /* owned */
     uint32_t payload_bytes;
     uint32_t payload_crc32c;

@@ -95,14 +95,14 @@ static int take_lock(struct store *s, struct error *err) {
     return error_errno(err, errno, "cannot lock %s", path);
 }
 
-static int open_parts(struct store *s, bool create, uint64_t store_id, struct error *err) {
+static int open_parts(struct store *s, enum index_mode mode, uint64_t store_id, struct error *err) {
     char path[PATH_MAX];
     join(path, s->dir, "segments");
-    int code = segments_open(path, create, store_id, &s->segments, err);
+    int code = segments_open(path, mode == INDEX_CREATE, store_id, &s->segments, err);
     if (code != 0)
         return code;
     join(path, s->dir, "index");
-    return index_open(path, create, store_id, &s->index, err);
+    return index_open(path, mode, store_id, &s->index, err);
 }
 
 static int new_store_id(uint64_t *store_id, struct error *err) {
@@ -141,7 +141,7 @@ static int make(struct store *s, struct error *err) {
     if (code == 0)
         code = new_store_id(&store_id, err);
     if (code == 0)
-        code = open_parts(s, true, store_id, err);
+        code = open_parts(s, INDEX_CREATE, store_id, err);
     if (code == 0)
         code = format_file_write(s->dir, store_id, err);
     if (code == 0)
@@ -169,7 +169,7 @@ static int own(struct store *s, struct error *err) {
     code = format_file_read(s->dir, &store_id, err);
     if (code == ERR_NOT_FOUND)
         return make(s, err);
-    return code == 0 ? open_parts(s, false, store_id, err) : code;
+    return code == 0 ? open_parts(s, INDEX_UPGRADE, store_id, err) : code;
 }
 
 static int use(struct store *s, struct error *err) {
@@ -181,7 +181,7 @@ static int use(struct store *s, struct error *err) {
     if (code == ERR_NOT_FOUND)
         return error_set(err, ERR_FORMAT, "%s is not a sanrewind store: it has no file FORMAT",
                          s->dir);
-    return code == 0 ? open_parts(s, false, store_id, err) : code;
+    return code == 0 ? open_parts(s, INDEX_USE, store_id, err) : code;
 }
 
 int store_open(const char *dir, enum store_mode mode, struct store **out, struct error *err) {
@@ -191,6 +191,7 @@ int store_open(const char *dir, enum store_mode mode, struct store **out, struct
         return error_set(err, ERR_NOMEM, "out of memory");
     }
     s->lock_fd = -1;
+    s->mode = mode;
     if (strlen(dir) > PATH_MAX - 64)
         return error_set(err, ERR_USAGE, "the name of the store is too long");
     int code = mode == STORE_OWN ? own(s, err) : use(s, err);

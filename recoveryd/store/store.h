@@ -16,7 +16,7 @@
 
 enum store_mode {
     STORE_READ,  /* must exist; works beside a running recoveryd */
-    STORE_WRITE, /* must exist; short writes (baselines, bookmarks) beside a running recoveryd */
+    STORE_WRITE, /* must exist; short writes (baselines, what settles) beside a running recoveryd */
     STORE_OWN,   /* recoveryd: made when missing (an empty or absent directory); ERR_BUSY when owned
                     already */
 };
@@ -25,6 +25,7 @@ struct store {
     struct segments *segments;
     struct index *index;
     char *dir;
+    enum store_mode mode;
     int lock_fd; /* STORE_OWN: holds the lock; otherwise -1 */
 };
 

@@ -14,7 +14,25 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum kind { PIECE, FLOOR, GAP, EVENT, PATH, STREAM, TALLY, META, SEGMENT, FORMAT, KINDS };
+enum kind {
+    PIECE,
+    FLOOR,
+    GAP,
+    EVENT,
+    PATH,
+    STREAM,
+    TALLY,
+    META,
+    SEGMENT,
+    FORMAT,
+    SIZE,
+    JOIN,
+    RESUME,
+    DERIVED,
+    AUDIT,
+    AUDITED,
+    KINDS
+};
 
 static void same(const struct buffer *again, struct cursor value) {
     if (again->failed || again->length != cursor_left(&value) ||
@@ -36,6 +54,7 @@ static void try_piece(struct kv_item item, struct buffer *b) {
     value_encode_piece(b, &p);
     same(b, item.value);
     struct kv_key key = key_piece(path, chunk, &p.stamp);
+    key_add_part(&key, p.part);
     if (memcmp(key.bytes, item.key.next, key.length) != 0)
         abort();
 }
@@ -67,6 +86,33 @@ static void try_small(enum kind kind, struct kv_item item, struct buffer *b) {
     }
 }
 
+/* What waits to be settled, and what was announced. */
+static void try_settled(enum kind kind, struct kv_item item, struct buffer *b) {
+    struct size_entry size;
+    struct resume_entry resume;
+    struct derived_entry derived;
+    struct audit_entry audit;
+    struct audited_entry audited;
+    uint64_t path;
+    uint64_t other;
+    if (kind == SIZE && value_decode_size(item, &size, NULL) == 0)
+        value_encode_size(b, &size);
+    else if (kind == DERIVED && value_decode_derived(item, &derived, NULL) == 0 &&
+             canonical(item.value, 2) && canonical(item.value, 3))
+        value_encode_derived(b, &derived);
+    else if (kind == AUDIT && value_decode_audit(item, &audit, NULL) == 0)
+        value_encode_audit(b, &audit);
+    else if (kind == AUDITED && value_decode_audited(item, &audited, NULL) == 0)
+        value_encode_audited(b, &audited);
+    if (kind >= SIZE && b->length > 0)
+        same(b, item.value);
+    if (kind == JOIN)
+        value_decode_join(item, &path, &other, NULL);
+    if (kind == RESUME && value_decode_resume(item, &resume, NULL) == 0 &&
+        memcmp(key_resume(&resume).bytes, item.key.next, cursor_left(&item.key)) != 0)
+        abort();
+}
+
 static void try_large(enum kind kind, struct kv_item item, struct buffer *b) {
     static struct path_entry path;
     static struct stream_entry stream;
@@ -81,6 +127,8 @@ static void try_large(enum kind kind, struct kv_item item, struct buffer *b) {
     }
     if (kind == STREAM && value_decode_stream(item, &stream, NULL) == 0)
         value_encode_stream(b, &stream);
+    if (kind == STREAM)
+        value_decode_stream_v1(item, &stream, NULL);
     if (kind == META)
         value_decode_meta(item, &meta, NULL);
 }
@@ -106,6 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     else {
         try_small(kind, item, &b);
         try_large(kind, item, &b);
+        try_settled(kind, item, &b);
     }
     return 0;
 }

@@ -189,3 +189,143 @@ Test(record, path_ids_differ_and_are_stable) {
     /* First 8 bytes of SHA-256 of 01 | 8 zero bytes | "iqn.a": part of the wire protocol. */
     cr_assert_eq(id, UINT64_C(0x861f954d78b6d28c));
 }
+
+/* --- copies, audits, resumed streams -------------------------------------------------------------
+ */
+
+static const uint8_t three_crcs[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+
+static struct record sample_copy(void) {
+    return (struct record){.type = RECORD_UPDATE,
+                           .order = 43,
+                           .update = {.time_ns = 1000,
+                                      .issued_ns = 900,
+                                      .path = 7,
+                                      .offset_bytes = 4096,
+                                      .length_bytes = 1 << 30,
+                                      .block_bytes = 512,
+                                      .op = UPDATE_COPY,
+                                      .opcode = 0x83,
+                                      .source_path = 8,
+                                      .source_offset_bytes = 512,
+                                      .source_from_ns = 900,
+                                      .source_until_ns = 1000}};
+}
+
+static struct record sample_audit(void) {
+    return (struct record){.type = RECORD_AUDIT,
+                           .order = 44,
+                           .audit = {.time_ns = 1000,
+                                     .issued_ns = 900,
+                                     .path = 7,
+                                     .offset_bytes = 4096,
+                                     .block_bytes = 512,
+                                     .blocks = 3,
+                                     .crc32c = three_crcs}};
+}
+
+static struct record sample_resume(void) {
+    return (struct record){
+        .type = RECORD_RESUME,
+        .order = 1,
+        .resume = {.time_ns = 1000, .path = 7, .stream = UINT64_MAX, .order = 99}};
+}
+
+Test(record, copy_or_and_xor_survive) {
+    struct record in = sample_copy();
+    struct record out = {0};
+    struct error err = {0};
+    cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(memcmp(&out.update, &in.update, sizeof in.update), 0);
+    in = sample_update();
+    in.update.op = UPDATE_OR;
+    in.update.source_path = 5; /* not for this operation */
+    cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(out.update.op, UPDATE_OR);
+    cr_assert_eq(out.update.source_path, 0);
+    in.update.op = UPDATE_XOR;
+    cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(out.update.payload_bytes, 512);
+}
+
+Test(record, audit_and_resume_survive) {
+    struct record in = sample_audit();
+    struct record out = {0};
+    struct error err = {0};
+    cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(out.audit.issued_ns, 900);
+    cr_assert_eq(out.audit.path, 7);
+    cr_assert_eq(out.audit.offset_bytes, 4096);
+    cr_assert_eq(out.audit.block_bytes, 512);
+    cr_assert_eq(out.audit.blocks, 3);
+    cr_assert_eq(memcmp(out.audit.crc32c, three_crcs, sizeof three_crcs), 0);
+    cr_assert_eq(record_time_ns(&out), 1000);
+    in = sample_resume();
+    cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(memcmp(&out.resume, &in.resume, sizeof in.resume), 0);
+    cr_assert_eq(record_time_ns(&out), 1000);
+}
+
+Test(record, a_provisional_path_survives_and_an_old_one_has_no_other) {
+    const char *target = "10.0.0.1:3260";
+    struct record in = {.type = RECORD_PATH,
+                        .path = {.path = record_path_id(PATH_ISCSI, target, strlen(target), 1),
+                                 .lun = 1,
+                                 .flags = PATH_PROVISIONAL,
+                                 .protocol = PATH_ISCSI,
+                                 .target = target,
+                                 .target_bytes = (uint16_t)strlen(target),
+                                 .designator = "",
+                                 .serial = "",
+                                 .same_as = 12345}};
+    struct record out = {0};
+    struct error err = {0};
+    cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(out.path.same_as, 12345);
+    cr_assert_eq(out.path.flags, PATH_PROVISIONAL);
+    /* As a monitor of the first version sends it: the field is not there. */
+    AUTO_BUFFER b;
+    buffer_init(&b, 4096);
+    record_encode(&b, &in);
+    struct cursor c = cursor_of(b.data + 10, 2);
+    uint16_t head = (uint16_t)(cursor_le16(&c) - 8);
+    buffer_patch_le(&b, 10, head, 2);
+    buffer_patch_le(&b, 0, crc32c(0, b.data + 4, head - 4u), 4);
+    c = cursor_of(b.data, b.length);
+    cr_assert_eq(record_decode(&c, &out, &err), 0, "%s", err.text);
+    cr_assert_eq(out.path.same_as, 0);
+    buffer_patch_le(&b, 10, head + 3u, 2);
+    buffer_patch_le(&b, 0, crc32c(0, b.data + 4, head - 1u), 4);
+    c = cursor_of(b.data, b.length);
+    cr_assert_eq(record_decode(&c, &out, &err), ERR_FORMAT, "half a number");
+}
+
+Test(record, impossible_copies_audits_and_resumptions_are_refused) {
+    struct record c = sample_copy();
+    cr_assert_eq(decode_patched(&c, 80, 9, 8), 0, "the patching itself works");
+    cr_assert_eq(decode_patched(&c, 80, 0, 8), ERR_FORMAT, "no source");
+    cr_assert_eq(decode_patched(&c, 88, INT64_MAX, 8), ERR_FORMAT, "source offset");
+    cr_assert_eq(decode_patched(&c, 96, 1001, 8), ERR_FORMAT, "it ends before it begins");
+    cr_assert_eq(decode_patched(&c, 72, 512, 4), ERR_FORMAT, "a copy has no payload");
+    cr_assert_eq(decode_patched(&c, 56, UINT64_MAX - 5000, 8), ERR_FORMAT, "length wraps");
+    for (uint64_t head = 80; head < 112; head++)
+        cr_assert_eq(decode_patched(&c, 10, head, 2), ERR_FORMAT, "cut at %lu", head);
+    struct record u = sample_update();
+    u.update.op = UPDATE_XOR;
+    cr_assert_eq(decode_patched(&u, 72, 0, 4), ERR_FORMAT, "an XOR without data");
+    cr_assert_eq(decode_patched(&u, 56, 1024, 8), ERR_FORMAT, "an XOR of another length");
+    struct record a = sample_audit();
+    cr_assert_eq(decode_patched(&a, 24, 7, 8), 0, "the patching itself works");
+    cr_assert_eq(decode_patched(&a, 40, 0, 8), ERR_FORMAT, "no path");
+    cr_assert_eq(decode_patched(&a, 48, INT64_MAX - 512, 8), ERR_FORMAT, "offset");
+    cr_assert_eq(decode_patched(&a, 56, 0, 4), ERR_FORMAT, "blocks of nothing");
+    cr_assert_eq(decode_patched(&a, 60, 0, 4), ERR_FORMAT, "no blocks");
+    cr_assert_eq(decode_patched(&a, 60, 4, 4), ERR_FORMAT, "more checksums than there are");
+    cr_assert_eq(decode_patched(&a, 60, AUDIT_BLOCKS + 1, 4), ERR_FORMAT, "too many blocks");
+    cr_assert_eq(decode_patched(&a, 60, UINT32_MAX, 4), ERR_FORMAT, "far too many blocks");
+    cr_assert_eq(decode_patched(&a, 10, 75, 2), ERR_FORMAT, "a checksum cut short");
+    struct record r = sample_resume();
+    cr_assert_eq(decode_patched(&r, 32, 0, 8), ERR_FORMAT, "no path");
+    for (uint64_t head = 24; head < 56; head++)
+        cr_assert_eq(decode_patched(&r, 10, head, 2), ERR_FORMAT, "cut at %lu", head);
+}

@@ -26,7 +26,7 @@ uint64_t sim_random(uint64_t *state) {
 /* --- a history -----------------------------------------------------------------------------------
  */
 
-static struct sim_record *add(struct sim_stream *s, const struct record *r) {
+struct sim_record *sim_add(struct sim_stream *s, const struct record *r) {
     s->records = realloc(s->records, (s->count + 1) * sizeof *s->records);
     struct sim_record *record = &s->records[s->count++];
     record->order = r->order;
@@ -53,7 +53,7 @@ static void add_path(struct sim_stream *s, uint64_t time_ns) {
                  .serial = "",
                  .serial_bytes = 0},
     };
-    add(s, &r);
+    sim_add(s, &r);
 }
 
 static void add_frontier(struct sim_stream *s, uint64_t time_ns, uint32_t flags) {
@@ -62,7 +62,7 @@ static void add_frontier(struct sim_stream *s, uint64_t time_ns, uint32_t flags)
         .order = s->orders++,
         .frontier = {.time_ns = time_ns, .wall_ns = time_ns, .packets = s->orders, .flags = flags},
     };
-    add(s, &r);
+    sim_add(s, &r);
 }
 
 static void apply(uint8_t *image, const struct update_record *u, const uint8_t *payload) {
@@ -94,7 +94,7 @@ static void add_update(struct sim_stream *s, uint64_t time_ns, uint8_t *image, u
     for (uint32_t i = 0; i < r.update.payload_bytes; i++)
         payload[i] = (uint8_t)sim_random(state);
     r.update.payload_crc32c = crc32c(0, payload, r.update.payload_bytes);
-    add(s, &r);
+    sim_add(s, &r);
     apply(image, &r.update, payload);
     if (r.update.payload_bytes == 0)
         return;
@@ -103,7 +103,7 @@ static void add_update(struct sim_stream *s, uint64_t time_ns, uint8_t *image, u
                        .payload = {.bytes = r.update.payload_bytes,
                                    .crc32c = r.update.payload_crc32c,
                                    .data = payload}};
-    add(s, &p);
+    sim_add(s, &p);
 }
 
 static void keep_image(struct sim_stream *s, uint64_t time_ns, const uint8_t *image) {

@@ -49,6 +49,9 @@ void sim_stream_make(struct sim_stream *s, const char *name, uint64_t stream, ui
                      size_t updates, uint64_t *state);
 void sim_stream_release(struct sim_stream *s);
 
+/* One record more, as it is. */
+struct sim_record *sim_add(struct sim_stream *s, const struct record *r);
+
 /* The records at index[0..count) as one batch. */
 void sim_batch(const struct sim_stream *s, const size_t *index, size_t count, struct buffer *frame);
 

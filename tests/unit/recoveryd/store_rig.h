@@ -6,7 +6,7 @@
 
 #include "common/crc32c.h"
 #include "proto/record.h"
-#include "recoveryd/image/volume.h"
+#include "recoveryd/image/image.h"
 #include "recoveryd/store/store.h"
 
 #include <criterion/criterion.h>
@@ -148,6 +148,94 @@ static inline void rig_stream(struct rig *rig, uint64_t monitor, uint64_t stream
                                  .frontier_ns = frontier_ns,
                                  .ended = ended};
     rig_ok(rig, index_put_stream(rig_writer(rig), &entry, &rig->err));
+}
+
+/* The same with a bound of the clock's error, and another number of durable records. */
+static inline void rig_clock(struct rig *rig, uint64_t monitor, uint64_t stream, uint64_t first_ns,
+                             uint64_t frontier_ns, uint64_t frontier, uint64_t error_ns) {
+    struct stream_entry entry = {.monitor = monitor,
+                                 .stream = stream,
+                                 .name = "mon",
+                                 .first_ns = first_ns,
+                                 .frontier = frontier,
+                                 .frontier_ns = frontier_ns,
+                                 .clock_error_ns = error_ns,
+                                 .clock_error_max_ns = error_ns};
+    rig_ok(rig, index_put_stream(rig_writer(rig), &entry, &rig->err));
+}
+
+/* A volume's image; exact or not at one byte, its content there, and why not. */
+struct rig_byte {
+    bool exact;
+    bool known;
+    uint8_t value;
+    uint16_t reason;
+    uint64_t since_ns;
+    uint64_t size_bytes;
+};
+
+static inline struct rig_byte rig_byte_at(struct rig *rig, uint64_t path, uint64_t time_ns,
+                                          uint64_t offset) {
+    struct volume_list list;
+    struct image_run *runs;
+    size_t count;
+    struct rig_byte byte = {0};
+    struct index_reader *r = rig_reader(rig);
+    struct image *im;
+    rig_ok(rig, volume_list_read(r, &list, &rig->err));
+    const struct volume *v = volume_of_path(&list, path);
+    cr_assert_not_null(v);
+    rig_ok(rig, image_open(rig->store, v, time_ns, &im, &rig->err));
+    byte.size_bytes = image_info(im)->size_bytes;
+    rig_ok(rig, image_range_map(im, offset, 1, &runs, &count, &rig->err));
+    cr_assert_eq(count, 1);
+    rig_ok(rig, image_runs_read(im, runs, count, offset, &byte.value, &rig->err));
+    byte.exact = runs[0].exact;
+    byte.known = runs[0].kind != RUN_UNKNOWN;
+    byte.reason = runs[0].gap_reason;
+    byte.since_ns = runs[0].gap_stamp.time_ns;
+    free(runs);
+    image_close(im);
+    volume_list_release(&list);
+    index_reader_close(r);
+    return byte;
+}
+
+/* How many gaps the image at a time has. */
+static inline size_t rig_gap_count(struct rig *rig, uint64_t path, uint64_t time_ns) {
+    struct volume_list list;
+    struct image_gap *gaps;
+    size_t count;
+    struct index_reader *r = rig_reader(rig);
+    struct image *im;
+    rig_ok(rig, volume_list_read(r, &list, &rig->err));
+    rig_ok(rig, image_open(rig->store, volume_of_path(&list, path), time_ns, &im, &rig->err));
+    rig_ok(rig, image_gaps(im, &gaps, &count, &rig->err));
+    free(gaps);
+    image_close(im);
+    volume_list_release(&list);
+    index_reader_close(r);
+    return count;
+}
+
+/* Bytes of one value. */
+static inline void rig_fill(struct rig *rig, uint64_t path, struct stamp stamp, uint64_t issued_ns,
+                            uint64_t offset, uint32_t length, uint8_t value) {
+    struct extent extent = {0};
+    uint8_t *data = malloc(length);
+    memset(data, value, length);
+    struct update_record update = {.time_ns = stamp.time_ns,
+                                   .issued_ns = issued_ns,
+                                   .path = path,
+                                   .offset_bytes = offset,
+                                   .length_bytes = length,
+                                   .block_bytes = 512,
+                                   .op = UPDATE_WRITE,
+                                   .payload_bytes = length,
+                                   .payload_crc32c = crc32c(0, data, length)};
+    rig_ok(rig, segments_append(rig->segment, data, length, &extent, &rig->err));
+    rig_ok(rig, index_put_update(rig_writer(rig), &stamp, &update, &extent, &rig->err));
+    free(data);
 }
 
 static inline void rig_floor_zero(struct rig *rig, uint64_t path, uint64_t time_ns, uint64_t size) {

@@ -19,7 +19,31 @@ struct decoded {
     struct path_entry entry;
     struct stream_entry stream;
     struct meta_entry meta;
+    struct size_entry size;
+    struct resume_entry resume;
+    struct derived_entry derived;
+    struct audit_entry audit;
+    struct audited_entry audited;
 };
+
+static int as_size(struct decoded *d) {
+    return value_decode_size(d->item, &d->size, NULL);
+}
+static int as_join(struct decoded *d) {
+    return value_decode_join(d->item, &d->path, &d->number, NULL);
+}
+static int as_resume(struct decoded *d) {
+    return value_decode_resume(d->item, &d->resume, NULL);
+}
+static int as_derived(struct decoded *d) {
+    return value_decode_derived(d->item, &d->derived, NULL);
+}
+static int as_audit(struct decoded *d) {
+    return value_decode_audit(d->item, &d->audit, NULL);
+}
+static int as_audited(struct decoded *d) {
+    return value_decode_audited(d->item, &d->audited, NULL);
+}
 
 static int as_piece(struct decoded *d) {
     return value_decode_piece(d->item, &d->path, &d->number, &d->piece, NULL);
@@ -170,7 +194,7 @@ Test(index_values, runs_of_a_stream_are_checked) {
         d.item =
             (struct kv_item){cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
         cr_assert_eq(as_stream(&d), ERR_FORMAT);
-        buffer_patch_le(&value, value.length - bad[i].run_count * 24 - 4, UINT32_MAX, 4);
+        buffer_patch_le(&value, value.length - 16 - bad[i].run_count * 24 - 4, UINT32_MAX, 4);
         d.item.value = cursor_of(value.data, value.length);
         cr_assert_eq(as_stream(&d), ERR_FORMAT, "more runs than there may be");
     }
@@ -193,4 +217,143 @@ Test(index_values, text_lengths_are_checked) {
     buffer_patch_le(&value, at + 3, 0, 1);
     d.item.value = cursor_of(value.data, value.length);
     cr_assert_eq(as_floor(&d), ERR_FORMAT, "a NUL inside");
+}
+
+static const struct derived_entry good_copy = {.stamp = {1, 2, 3, 4},
+                                               .path = 5,
+                                               .offset_bytes = 4096,
+                                               .length_bytes = 8192,
+                                               .op = UPDATE_COPY,
+                                               .state = DERIVED_WAITING,
+                                               .source_path = 6,
+                                               .source_offset_bytes = 512,
+                                               .source_from_ns = 7,
+                                               .source_until_ns = 8};
+static const struct derived_entry good_or = {.stamp = {1, 2, 3, 4},
+                                             .path = 5,
+                                             .length_bytes = 512,
+                                             .op = UPDATE_OR,
+                                             .payload = {1, 512, 4096}};
+
+static int decode_derived(const struct derived_entry *entry, struct derived_entry *out) {
+    static struct decoded d;
+    AUTO_BUFFER value;
+    buffer_init(&value, 4096);
+    struct kv_key key = key_waiting(&entry->stamp, entry->path);
+    value_encode_derived(&value, entry);
+    d.item =
+        (struct kv_item){cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
+    int code = as_derived(&d);
+    *out = d.derived;
+    return code;
+}
+
+Test(index_values, lengths_of_what_waits_are_exact) {
+    AUTO_BUFFER value;
+    buffer_init(&value, 4096);
+    struct kv_key key = key_waiting(&stamp, 5);
+    value_encode_derived(&value, &good_copy);
+    check_lengths(as_derived, &key, &value);
+    buffer_clear(&value);
+    value_encode_derived(&value, &good_or);
+    check_lengths(as_derived, &key, &value);
+    buffer_clear(&value);
+    const uint8_t crcs[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    struct audit_entry audit = {.block_bytes = 512, .blocks = 2, .crc32c = crcs};
+    value_encode_audit(&value, &audit);
+    check_lengths(as_audit, &key, &value);
+    buffer_clear(&value);
+    key = key_path(5);
+    value_encode_audited(&value, &(struct audited_entry){.blocks = 1});
+    check_lengths(as_audited, &key, &value);
+    buffer_clear(&value);
+    key = key_size(5, 6);
+    value_encode_size(&value, &(struct size_entry){.size_bytes = 7, .block_bytes = 512});
+    check_lengths(as_size, &key, &value);
+    buffer_clear(&value);
+    key = key_join(5, 6);
+    check_lengths(as_join, &key, &value);
+    key = key_resume(&(struct resume_entry){1, 2, 3, 4, 5});
+    check_lengths(as_resume, &key, &value);
+}
+
+Test(index_values, derived_entries_survive_and_impossible_ones_are_refused) {
+    struct derived_entry out;
+    cr_assert_eq(decode_derived(&good_copy, &out), 0);
+    cr_assert_eq(memcmp(&out, &good_copy, sizeof out), 0);
+    cr_assert_eq(decode_derived(&good_or, &out), 0);
+    cr_assert_eq(memcmp(&out, &good_or, sizeof out), 0);
+    struct derived_entry bad[9];
+    for (size_t i = 0; i < 6; i++)
+        bad[i] = good_copy;
+    for (size_t i = 6; i < 9; i++)
+        bad[i] = good_or;
+    bad[0].length_bytes = DERIVED_MOST_BYTES + 1;
+    bad[1].source_offset_bytes = INT64_MAX;
+    bad[2].source_path = 0;
+    bad[3].source_until_ns = 6;
+    bad[4].state = DERIVED_STATES;
+    bad[5].offset_bytes = UINT64_MAX - 4096;
+    bad[6].payload.bytes = 511;
+    bad[7].payload.segment = 0;
+    bad[8].op = UPDATE_WRITE;
+    for (size_t i = 0; i < 9; i++)
+        cr_assert_eq(decode_derived(&bad[i], &out), ERR_FORMAT, "number %zu", i);
+}
+
+Test(index_values, an_audit_of_impossible_size_is_refused) {
+    static struct decoded d;
+    AUTO_BUFFER value;
+    buffer_init(&value, 8192);
+    const uint8_t crcs[8] = {0};
+    struct kv_key key = key_waiting(&stamp, 5);
+    value_encode_audit(&value,
+                       &(struct audit_entry){.block_bytes = 512, .blocks = 2, .crc32c = crcs});
+    static const struct {
+        size_t at;
+        uint64_t value;
+        size_t width;
+    } patches[] = {{16, 0, 4},          {20, 0, 4},
+                   {20, 1, 4},          {20, 3, 4},
+                   {20, UINT32_MAX, 4}, {20, AUDIT_BLOCKS + 1, 4},
+                   {8, UINT64_MAX, 8},  {8, INT64_MAX - 512, 8}};
+    for (size_t i = 0; i < sizeof patches / sizeof patches[0]; i++) {
+        AUTO_BUFFER changed;
+        buffer_init(&changed, 8192);
+        buffer_put(&changed, value.data, value.length);
+        buffer_patch_le(&changed, patches[i].at, patches[i].value, patches[i].width);
+        d.item = (struct kv_item){cursor_of(key.bytes, key.length),
+                                  cursor_of(changed.data, changed.length)};
+        cr_assert_eq(as_audit(&d), ERR_FORMAT, "patch %zu", i);
+    }
+}
+
+/* A key with a part, cut short anywhere but where the part begins. */
+static void check_lengths_of_part(const struct kv_key *key, const struct buffer *value) {
+    static struct decoded d;
+    d.item.value = cursor_of(value->data, value->length);
+    for (size_t length = 0; length < key->length; length++) {
+        d.item.key = cursor_of(key->bytes, length);
+        cr_assert_eq(as_piece(&d), length == key->length - 8u ? 0 : ERR_FORMAT);
+    }
+}
+
+Test(index_values, a_part_behind_a_stamp_comes_back_and_zero_is_none) {
+    static struct decoded d;
+    struct piece piece = good_piece;
+    AUTO_BUFFER value;
+    buffer_init(&value, 4096);
+    value_encode_piece(&value, &piece);
+    struct kv_key key = key_piece(5, 1, &stamp);
+    key_add_part(&key, 77);
+    d.item =
+        (struct kv_item){cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
+    cr_assert_eq(as_piece(&d), 0);
+    cr_assert_eq(d.piece.part, 77);
+    check_lengths_of_part(&key, &value);
+    key = key_piece(5, 1, &stamp);
+    kv_key_add(&key, 0, 8);
+    d.item =
+        (struct kv_item){cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
+    cr_assert_eq(as_piece(&d), ERR_FORMAT, "a part that should not be there");
 }

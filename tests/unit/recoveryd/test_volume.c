@@ -123,3 +123,141 @@ Test(volume, latest_is_the_newest_update_of_any_path) {
     volume_list_release(&list);
     rig_end(&rig);
 }
+
+/* --- provisional paths ---------------------------------------------------------------------------
+ */
+
+struct announcement {
+    const char *target;
+    const char *designator;
+    const char *same_as; /* target of another path */
+    uint16_t flags;
+    uint64_t time_ns;
+};
+
+static uint64_t announce(struct rig *rig, const struct announcement *a) {
+    struct path_record path = {.time_ns = a->time_ns,
+                               .size_bytes = 4096,
+                               .block_bytes = 512,
+                               .flags = a->flags,
+                               .protocol = PATH_ISCSI,
+                               .target = a->target,
+                               .target_bytes = (uint16_t)strlen(a->target),
+                               .designator = a->designator,
+                               .designator_bytes = (uint16_t)strlen(a->designator)};
+    path.path = record_path_id(PATH_ISCSI, a->target, strlen(a->target), 0);
+    if (a->same_as != NULL)
+        path.same_as = record_path_id(PATH_ISCSI, a->same_as, strlen(a->same_as), 0);
+    rig_ok(rig, index_put_path(rig_writer(rig), 1, 1, &path, &rig->err));
+    return path.path;
+}
+
+/* Two provisional paths, one after the other, lead to a real one, which has a sister. */
+static const struct announcement chain[] = {
+    {"10.0.0.1:3260", "", NULL, PATH_PROVISIONAL, 100},
+    {"10.0.0.1:3260", "", "10.0.0.2:3260", PATH_PROVISIONAL, 200},
+    {"10.0.0.2:3260", "", "iqn.real", PATH_PROVISIONAL, 150},
+    {"iqn.real", "naa.6", NULL, 0, 300},
+    {"iqn.sister", "naa.6", NULL, 0, 250},
+    {"iqn.stranger", "naa.7", NULL, 0, 50},
+};
+enum { CHAIN = sizeof chain / sizeof chain[0] };
+
+Test(volume, provisional_paths_join_in_any_order_and_do_not_name_the_volume) {
+    for (unsigned round = 0; round < 12; round++) {
+        struct rig rig;
+        rig_start(&rig);
+        for (unsigned i = 0; i < CHAIN; i++) {
+            /* 5 and 6 have no common divisor: every rotation, forwards and backwards. */
+            unsigned at = round < 6 ? (i + round) % CHAIN : (round + CHAIN - i) % CHAIN;
+            announce(&rig, &chain[at]);
+            rig_commit(&rig);
+        }
+        struct volume_list list = volumes_of(&rig);
+        const struct volume *v;
+        cr_assert_eq(list.count, 2);
+        rig_ok(&rig, volume_find(&list, "naa.6", &v, &rig.err));
+        cr_assert_eq(v->path_count, 4);
+        cr_assert_str_eq(v->name, "iqn.sister/0", "the oldest of the real ones");
+        cr_assert_not(v->provisional);
+        rig_ok(&rig, volume_find(&list, "10.0.0.1:3260/0", &v, &rig.err));
+        cr_assert_str_eq(v->id, "naa.6");
+        volume_list_release(&list);
+        rig_end(&rig);
+    }
+}
+
+Test(volume, a_volume_of_provisional_paths_only_says_so) {
+    struct rig rig;
+    rig_start(&rig);
+    announce(&rig, &chain[0]);
+    announce(&rig, &chain[2]); /* the same as one that nobody has announced */
+    rig_commit(&rig);
+    struct volume_list list = volumes_of(&rig);
+    cr_assert_eq(list.count, 2);
+    for (size_t i = 0; i < 2; i++)
+        cr_assert(list.volumes[i].provisional);
+    cr_assert_str_eq(list.volumes[0].name, "10.0.0.1:3260/0");
+    volume_list_release(&list);
+    rig_end(&rig);
+}
+
+/* --- sizes ---------------------------------------------------------------------------------------
+ */
+
+enum { MIB = 1 << 20 };
+
+static void size_at(struct rig *rig, uint64_t time_ns, uint64_t size) {
+    rig_path(rig, 1, 1, "iqn.a", "naa.1", size, time_ns);
+}
+
+Test(volume, an_image_has_the_size_of_its_time) {
+    struct rig rig;
+    rig_start(&rig);
+    size_at(&rig, 300, 2 * MIB);
+    size_at(&rig, 200, 0); /* nothing was said of it */
+    size_at(&rig, 500, MIB);
+    size_at(&rig, 400, 2 * MIB);
+    uint64_t path = rig_path(&rig, 1, 1, "iqn.a", "naa.1", 3 * MIB, 700);
+    rig_clock(&rig, 1, 1, 100, 1000, 10, 0);
+    rig_commit(&rig);
+    static const struct {
+        uint64_t time_ns;
+        uint64_t size;
+    } expected[] = {{100, 2 * MIB}, {299, 2 * MIB}, {300, 2 * MIB}, {499, 2 * MIB},
+                    {500, MIB},     {699, MIB},     {700, 3 * MIB}, {1000, 3 * MIB}};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        cr_assert_eq(rig_byte_at(&rig, path, expected[i].time_ns, 0).size_bytes, expected[i].size,
+                     "at %lu", expected[i].time_ns);
+    rig_end(&rig);
+}
+
+/* 2 MiB, then 1, then 3: what was between 1 and 2 before is gone; what was written since is not. */
+Test(volume, what_lay_beyond_an_end_is_unknown) {
+    struct rig rig;
+    rig_start(&rig);
+    size_at(&rig, 100, 2 * MIB);
+    size_at(&rig, 300, MIB);
+    size_at(&rig, 500, 3 * MIB);
+    uint64_t path = record_path_id(PATH_ISCSI, "iqn.a", 5, 0);
+    rig_floor_zero(&rig, path, 0, 2 * MIB);
+    rig_fill(&rig, path, (struct stamp){200, 1, 1, 1}, 0, MIB - 512, 2048, 1);
+    rig_fill(&rig, path, (struct stamp){450, 1, 1, 2}, 0, MIB + 512, 512, 2);
+    rig_clock(&rig, 1, 1, 100, 1000, 10, 0);
+    rig_commit(&rig);
+    cr_assert_eq(rig_gap_count(&rig, path, 250), 0, "before it shrank all was known");
+    cr_assert_eq(rig_byte_at(&rig, path, 250, MIB).value, 1);
+    cr_assert_eq(rig_gap_count(&rig, path, 400), 0, "nor is there anything beyond the end");
+    cr_assert(rig_byte_at(&rig, path, 600, MIB - 512).exact);
+    cr_assert_not(rig_byte_at(&rig, path, 600, MIB).exact, "written before it shrank");
+    cr_assert_not(rig_byte_at(&rig, path, 600, MIB).known);
+    cr_assert(rig_byte_at(&rig, path, 600, MIB + 512).exact, "after");
+    cr_assert_not(rig_byte_at(&rig, path, 600, 2 * MIB - 512).exact, "the baseline's");
+    cr_assert_not(rig_byte_at(&rig, path, 600, 2 * MIB).exact, "never there");
+    cr_assert_eq(rig_gap_count(&rig, path, 600), 2, "before and behind what was written");
+    /* A baseline of now says what it holds. */
+    rig_floor_zero(&rig, path, 550, 3 * MIB);
+    rig_commit(&rig);
+    cr_assert_eq(rig_gap_count(&rig, path, 600), 0);
+    rig_end(&rig);
+}
