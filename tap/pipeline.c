@@ -8,12 +8,14 @@
  * to 500 ms (RFC 9293, 3.8.6.3); and mirrors deliver both directions out of step by tens of ms.
  */
 #define SETTLE_NS (500 * NS_PER_MS)
+#define TICK_NS   (10 * NS_PER_MS)
 
 struct pipeline {
     struct tracker *tracker;
     struct iscsi *iscsi;
     struct tcp *tcp;
     struct decap *decap;
+    uint64_t tick_ns; /* when time is to be told next to those who wait for something */
     struct tcp_counters tcp_totals; /* kept over pipeline_finish() */
 };
 
@@ -78,7 +80,10 @@ void pipeline_destroy(struct pipeline *p) {
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet) {
     decap_packet(p->decap, packet);
-    iscsi_tick(p->iscsi, packet->time_ns);
+    if (packet->time_ns >= p->tick_ns) {
+        p->tick_ns = packet->time_ns + TICK_NS;
+        iscsi_tick(p->iscsi, packet->time_ns);
+    }
 }
 
 void pipeline_tick(struct pipeline *p, uint64_t now_ns) {

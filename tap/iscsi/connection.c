@@ -288,15 +288,11 @@ static void lose_header(struct connection *c, enum tcp_direction direction, uint
     connection_lose_place(c, direction == TCP_TO_SERVER, direction == TCP_TO_CLIENT, time_ns);
 }
 
-static void run(struct connection *c, enum tcp_direction direction, struct cursor *in,
-                uint64_t time_ns) {
+static void read_pdus(struct connection *c, enum tcp_direction direction, struct cursor *in,
+                      uint64_t time_ns) {
     struct flow *flow = &c->flows[direction];
-    const uint8_t *start = in->next;
-    uint64_t position = flow->position;
     while (is_readable(c)) {
-        enum framer_event event = framer_next(&flow->framer, in);
-        flow->position = position + (uint64_t)(in->next - start);
-        switch (event) {
+        switch (framer_next(&flow->framer, in)) {
         case FRAMER_NEED:
             return;
         case FRAMER_HEADER:
@@ -313,6 +309,15 @@ static void run(struct connection *c, enum tcp_direction direction, struct curso
             break;
         }
     }
+}
+
+static void run(struct connection *c, enum tcp_direction direction, struct cursor *in,
+                uint64_t time_ns) {
+    struct flow *flow = &c->flows[direction];
+    flow->position += cursor_left(in);
+    flow->in = in;
+    read_pdus(c, direction, in, time_ns);
+    flow->in = NULL;
 }
 
 /* The first bytes decide, so that other protocols cost nothing. */

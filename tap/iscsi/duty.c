@@ -200,7 +200,7 @@ void duty_data(struct connection *c, enum tcp_direction direction) {
         return;
     uint64_t offset = (uint64_t)flow->base + f->piece_offset;
     if (flow->use == USE_DATA_OUT) {
-        sent_note(flow, flow->position - f->piece_bytes, flow->task, offset,
+        sent_note(flow, flow_position(flow) - f->piece_bytes, flow->task, offset,
                   (uint32_t)f->piece_bytes);
         tracker_data_out(flow->task->exchange, offset, f->piece, f->piece_bytes);
     } else

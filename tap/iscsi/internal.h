@@ -111,14 +111,15 @@ struct flow {
     enum data_use use;
     struct task *task; /* of USE_DATA_OUT and USE_DATA_IN */
     uint32_t base;     /* buffer offset of its data segment */
-    uint64_t position; /* of the stream: so many bytes were read, or lost */
-    unsigned phase;    /* PDUs begin at positions that leave this by 4 */
-    struct sent *sent; /* owned; the last data segments: SENT_ENTRIES of them, or NULL */
-    size_t sent_count; /* so many were noted */
-    uint64_t last_ns;  /* of its last PDU */
-    bool restored;     /* nothing was heard of it since the restart */
-    bool torn;         /* PDUs may be missing before the next one */
-    uint64_t torn_ns;  /* none of them had passed yet */
+    uint64_t position; /* of the stream: so many bytes were read or lost, those at hand included */
+    const struct cursor *in; /* what is not read of those at hand; NULL: none are */
+    unsigned phase;          /* PDUs begin at positions that leave this by 4 */
+    struct sent *sent;       /* owned; the last data segments: SENT_ENTRIES of them, or NULL */
+    size_t sent_count;       /* so many were noted */
+    uint64_t last_ns;        /* of its last PDU */
+    bool restored;           /* nothing was heard of it since the restart */
+    bool torn;               /* PDUs may be missing before the next one */
+    uint64_t torn_ns;        /* none of them had passed yet */
 };
 
 /* Where data of the initiator went: for what is sent again. */
@@ -129,6 +130,11 @@ struct sent {
     uint64_t offset; /* in the command's data */
 };
 enum { SENT_ENTRIES = 128 };
+
+/* Of the next byte that is read. */
+static inline uint64_t flow_position(const struct flow *flow) {
+    return flow->position - (flow->in != NULL ? cursor_left(flow->in) : 0);
+}
 
 struct search;
 

@@ -33,10 +33,15 @@ struct pdu pdu_parse(const uint8_t head[PDU_HEAD_BYTES]) {
 
 /* The numbers of every opcode lie at the same places, where they are there at all. */
 struct pdu_numbers pdu_numbers(const uint8_t head[PDU_HEAD_BYTES]) {
-    struct pdu pdu = pdu_parse(head);
-    struct pdu_numbers n = {.number = word_at(head, 24), .expected = word_at(head, 28)};
-    bool tagged = pdu.task_tag != UINT32_MAX;
-    switch (pdu.opcode) {
+    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
+    uint8_t first = cursor_u8(&c);
+    uint8_t flags = cursor_u8(&c);
+    cursor_skip(&c, 14);
+    bool tagged = cursor_be32(&c) != UINT32_MAX;
+    cursor_skip(&c, 4);
+    struct pdu_numbers n = {.number = cursor_be32(&c)};
+    n.expected = cursor_be32(&c);
+    switch (first & 0x3f) {
     case PDU_NOP_OUT:
     case PDU_COMMAND:
     case PDU_TASK_REQUEST:
@@ -45,10 +50,10 @@ struct pdu_numbers pdu_numbers(const uint8_t head[PDU_HEAD_BYTES]) {
     case PDU_LOGOUT_REQUEST:
         n.has_number = true;
         /* A NOP-Out without a tag only answers, and counts nothing (11.18.1). */
-        n.counts = !pdu.immediate && (pdu.opcode != PDU_NOP_OUT || tagged);
+        n.counts = (first & 0x40) == 0 && ((first & 0x3f) != PDU_NOP_OUT || tagged);
         break;
     case PDU_DATA_IN:
-        n.has_number = n.counts = (byte_at(head, 1) & 0x01) != 0;
+        n.has_number = n.counts = (flags & 0x01) != 0;
         break;
     case PDU_NOP_IN:
         n.has_number = true;

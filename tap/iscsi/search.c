@@ -62,7 +62,7 @@ struct search *search_begin(struct connection *c, uint64_t since_ns) {
     s->begun_ns = c->owner->now_ns;
     for (int d = 0; d < 2; d++) {
         buffer_init(&s->ways[d].bytes, 2 * SEARCH_BYTES);
-        s->ways[d].position = c->flows[d].position;
+        s->ways[d].position = flow_position(&c->flows[d]);
         s->ways[d].aligned = c->state == CONNECTION_FULL;
     }
     DL_APPEND(c->owner->searches, s);

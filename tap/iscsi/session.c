@@ -66,13 +66,10 @@ struct task *session_task_begin(struct connection *c, uint32_t tag, enum task_ki
         session_task_abandon(s, before, GAP_STREAM_HOLE,
                              "its task tag came again before its status was seen", time_ns);
     make_room(s, time_ns);
-    struct task *task = calloc(1, sizeof *task);
+    struct task *task = malloc(sizeof *task);
     if (task == NULL)
         return NULL;
-    task->tag = tag;
-    task->kind = kind;
-    task->lun = lun;
-    task->connection = c;
+    *task = (struct task){.tag = tag, .kind = kind, .lun = lun, .connection = c};
     HASH_ADD(hh, s->tasks, tag, sizeof task->tag, task);
     if (task->hh.tbl == NULL) {
         free(task);

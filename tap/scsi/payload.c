@@ -114,9 +114,10 @@ static void pool_give(struct payload_pool *pool, size_t class, uint8_t *bytes) {
 }
 
 struct payload *payload_create(struct payload_pool *pool, uint64_t length) {
-    struct payload *p = calloc(1, sizeof *p);
+    struct payload *p = malloc(sizeof *p);
     if (p == NULL)
         return NULL;
+    *p = (struct payload){0};
     p->pool = pool;
     p->length = length;
     while (p->class + 1 < CLASS_COUNT && class_bytes(p->class) < length)

@@ -107,6 +107,7 @@ struct tcp {
     uint64_t hash_seed;             /* so that nobody can aim at one bucket */
     size_t held_memory;             /* of all connections */
     struct connection *connections; /* uthash */
+    struct connection *last;        /* found last; NULL: none, or it is gone */
     /* Every connection is in one of these two, least recently active first. Cheap: nothing is lost
      * with it. */
     struct connection *cheap;
@@ -116,7 +117,7 @@ struct tcp {
 };
 
 /* table.c */
-struct connection *table_find(const struct tcp *t, const struct connection_key *key);
+struct connection *table_find(struct tcp *t, const struct connection_key *key);
 /* A new entry, JOINING; makes room by evicting. NULL: out of memory. */
 struct connection *table_add(struct tcp *t, const struct connection_key *key);
 /* Without a word to the consumer: end it first. */

@@ -16,9 +16,14 @@ static unsigned hash_of(const struct tcp *t, const struct connection_key *key) {
     return (unsigned)hash;
 }
 
-struct connection *table_find(const struct tcp *t, const struct connection_key *key) {
-    struct connection *found = NULL;
+/* Most segments are of the connection of the one before. */
+struct connection *table_find(struct tcp *t, const struct connection_key *key) {
+    struct connection *found = t->last;
+    if (found != NULL && memcmp(&found->key, key, sizeof *key) == 0)
+        return found;
     HASH_FIND_BYHASHVALUE(hh, t->connections, key, sizeof *key, hash_of(t, key), found);
+    if (found != NULL)
+        t->last = found;
     return found;
 }
 
@@ -86,6 +91,8 @@ void table_remove(struct tcp *t, struct connection *c) {
     if (c->waiting)
         DL_DELETE2(t->waiting, c, wait_prev, wait_next);
     unlink_age(t, c);
+    if (t->last == c)
+        t->last = NULL;
     HASH_DEL(t->connections, c);
     free(c);
 }
