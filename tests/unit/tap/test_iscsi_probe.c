@@ -17,6 +17,7 @@ enum content {
     HOLDS,      /* what the session wrote */
     OTHER,      /* something else */
     UNREADABLE, /* it refuses */
+    MIXED,      /* some of what it wrote */
     SNAPSHOT,   /* what the session had written when it was asked first */
     SILENT,     /* no answer comes */
 };
@@ -34,17 +35,22 @@ struct rig {
     bool taken;
     uint32_t tag;
     unsigned seed;
-    bool spoil; /* the next answer is another, and its blocks are written again behind it */
+    bool spoil; /* answers are others, until the blocks are written again */
+    uint64_t spoil_ns;
     struct identity_probe last;
 };
 
-static void write_block(struct rig *r, uint32_t lba) {
+static void link_send_block(struct rig *r, uint32_t lba) {
     struct made_pdu *pdu = make_write(&r->late, ++r->tag, lba, 1, BLOCK, 0);
     for (size_t i = 0; i < BLOCK; i++)
         pdu->data[i] = (uint8_t)(rand_r(&r->seed) >> 5);
     r->now[lba] = crc32c(0, pdu->data, BLOCK);
     link_send(&r->late, TO_TARGET, pdu);
     free(pdu);
+}
+
+static void write_block(struct rig *r, uint32_t lba) {
+    link_send_block(r, lba);
     link_response(&r->late, r->tag, GOOD);
 }
 
@@ -82,13 +88,15 @@ static void rig_end(struct rig *r) {
     free(r);
 }
 
-static void read_block(struct rig *r, enum content content, struct identity_block *block) {
+static void read_block(struct rig *r, enum content content, struct identity_block *block,
+                       size_t index) {
     cr_assert_lt(block->lba, BLOCKS);
     cr_assert(block->lun == LUN_1 && block->block_bytes == BLOCK);
     uint32_t written = r->now[block->lba];
     block->read = content != UNREADABLE;
     block->crc32c = written;
-    if (content == OTHER || (content == SNAPSHOT && r->then[block->lba] != written))
+    if (content == OTHER || (content == MIXED && index == 0) ||
+        (content == SNAPSHOT && r->then[block->lba] != written))
         block->crc32c = ~written;
 }
 
@@ -105,7 +113,7 @@ static void answer(struct rig *r, struct identity_probe *probe) {
     if (r->content[k] == SILENT)
         return;
     for (size_t i = 0; i < probe->count; i++)
-        read_block(r, r->spoil ? OTHER : r->content[k], &probe->blocks[i]);
+        read_block(r, r->spoil ? OTHER : r->content[k], &probe->blocks[i], i);
     probe->answered_ns = r->w.now_ns;
     iscsi_probe_answer(r->w.iscsi, probe);
 }
@@ -122,10 +130,12 @@ static bool has_name(const struct rig *r) {
     return is_named(r, "iqn.a") || is_named(r, "iqn.b");
 }
 
-static void spoil(struct rig *r, const struct identity_probe *probe) {
-    for (size_t i = 0; i < probe->count; i++)
-        write_block(r, (uint32_t)probe->blocks[i].lba);
+/* They changed before the answer, and that passes us behind it. */
+static void spoil(struct rig *r) {
+    for (size_t i = 0; i < r->last.count; i++)
+        write_block(r, (uint32_t)r->last.blocks[i].lba);
     r->spoil = false;
+    r->spoil_ns = 0;
 }
 
 /* The session goes on writing, and the monitor asks; until it has a name, or for so long. */
@@ -137,11 +147,12 @@ static void go_on(struct rig *r, uint64_t ns) {
         recorder_forget(r->w.recorder);
         write_block(r, (uint32_t)rand_r(&r->seed) % BLOCKS);
         while (iscsi_wants_probe(r->w.iscsi, r->w.now_ns, &probe)) {
-            bool spoiled = r->spoil;
+            if (r->spoil)
+                r->spoil_ns = r->w.now_ns + 600 * NS_PER_MS;
             answer(r, &probe);
-            if (spoiled)
-                spoil(r, &probe);
         }
+        if (r->spoil_ns != 0 && r->w.now_ns >= r->spoil_ns)
+            spoil(r);
     }
 }
 
@@ -196,6 +207,16 @@ Test(iscsi_probe, two_hold_it) {
     rig_end(r);
 }
 
+/* Half a match is no match, and no difference. */
+Test(iscsi_probe, one_holds_some_of_it) {
+    struct rig *r = rig_make(MIXED, HOLDS);
+    tell(r);
+    go_on(r, 300 * NS_PER_SECOND);
+    cr_assert_not(has_name(r));
+    cr_assert_gt(r->asked[0], 1);
+    rig_end(r);
+}
+
 /* A copy of that moment holds what was written before, and nothing that came behind. */
 Test(iscsi_probe, snapshot_is_not_it) {
     struct rig *r = rig_make(SNAPSHOT, OTHER);
@@ -203,6 +224,29 @@ Test(iscsi_probe, snapshot_is_not_it) {
     go_on(r, 500 * NS_PER_SECOND);
     cr_assert_not(has_name(r));
     cr_assert_eq(r->asked[0], 2);
+    rig_end(r);
+}
+
+/* What was on its way when the first round ended may be on it, too. */
+Test(iscsi_probe, second_round_takes_commands_issued_behind_the_first) {
+    struct rig *r = rig_make(HOLDS, OTHER);
+    struct identity_probe probe;
+    r->targets[1] = (struct identity_target){.name = "iqn.b", .whole = true};
+    tell(r);
+    while (r->asked[0] == 0)
+        go_on(r, 250 * NS_PER_MS);
+    for (uint32_t i = 0; i < 6; i++)
+        link_send_block(r, 100 + i);
+    for (uint32_t i = 0; i < 40; i++) {
+        pass(r, NS_PER_SECOND);
+        if (i >= 10 && i < 16)
+            link_response(&r->late, r->tag - (15 - i), GOOD);
+        while (iscsi_wants_probe(r->w.iscsi, r->w.now_ns, &probe))
+            answer(r, &probe);
+    }
+    cr_assert_eq(r->asked[0], 1);
+    go_on(r, 30 * NS_PER_SECOND);
+    cr_assert(is_named(r, "iqn.a"));
     rig_end(r);
 }
 
@@ -271,12 +315,12 @@ Test(iscsi_probe, targets_of_which_not_all_is_known) {
 }
 
 Test(iscsi_probe, another_lun_or_block_length_is_not_asked) {
-    for (int i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         struct rig *r = rig_make(HOLDS, HOLDS);
         if (i == 0)
             r->unit.lun = 0;
         else
-            r->unit.block_bytes = 4096;
+            r->unit.block_bytes = i == 1 ? 4096 : 0; /* 0: it did not tell */
         tell(r);
         go_on(r, 60 * NS_PER_SECOND);
         cr_assert(r->asked[0] == 0 && r->asked[1] == 0 && !has_name(r));

@@ -163,6 +163,7 @@ Test(scsi_sample, overlapping_writes) {
     struct exchange *first = begin(&s, s.late, 100, block);
     struct exchange *second = scsi_write(&s.w, s.late, 100, 1, 9);
     scsi_good(&s.w, second);
+    s.w.now_ns += NS_PER_SECOND;
     scsi_good(&s.w, first);
     cr_assert_gt(GAPS(s.w), 0);
     cr_assert_eq(count(&s), 0);
