@@ -1,10 +1,13 @@
 /*
- * identity: what somebody asked a portal about itself, for sessions whose login was not seen.
+ * identity: what somebody asked a portal about itself, for sessions whose login was not seen; and
+ * what somebody read from it, to prove which of its targets such a session leads to.
  *
  * Made by tap/identify/ (which opens iSCSI sessions of its own), used by tap/iscsi/ and tap/scsi/.
  */
 #ifndef SANREWIND_TAP_IDENTITY_H
 #define SANREWIND_TAP_IDENTITY_H
+
+#include "common/cleanup.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,6 +49,35 @@ struct identity {
     struct portal portal;
     struct identity_target *targets;
     size_t target_count;
+};
+
+/* NULL: out of memory. */
+struct identity *identity_copy(const struct identity *identity);
+void identity_destroy(struct identity *identity);
+/* Logical units of all its targets. */
+size_t identity_units(const struct identity *identity);
+
+DEFINE_AUTO(identity, identity_destroy)
+
+enum { PROBE_BLOCKS = 8 };
+
+/* One block to be read. */
+struct identity_block {
+    uint64_t lun;
+    uint64_t lba;
+    uint32_t block_bytes;
+    bool read;       /* answer: false when the target refused, or did not answer */
+    uint32_t crc32c; /* answer: of what it holds */
+};
+
+/* What do some blocks of a target hold? The answer is the same struct, filled in. */
+struct identity_probe {
+    uint64_t number; /* tells it from every other */
+    struct portal portal;
+    char target[224];
+    struct identity_block blocks[PROBE_BLOCKS];
+    size_t count;
+    uint64_t answered_ns; /* answer: wall clock, when the last block had come */
 };
 
 #endif

@@ -8,7 +8,6 @@
 #include "tap/checkpoint.h"
 #include "tap/clock_error.h"
 #include "tap/identify/identify.h"
-#include "tap/identify/survey.h"
 #include "tap/pipeline.h"
 #include "tap/publish/decode.h"
 #include "tap/publish/link.h"
@@ -184,6 +183,17 @@ static bool link_is_behind(struct monitor *m) {
     return m->link != NULL && batch_pool_is_scarce(m->pool);
 }
 
+/* What a file tells is no news: the storage may hold something else by now. */
+static void look_for_probes(struct monitor *m) {
+    struct identity_probe probe;
+    if (!m->live)
+        return;
+    while (identify_take_probe(m->identify, &probe))
+        pipeline_probe_answer(m->pipeline, &probe);
+    while (pipeline_wants_probe(m->pipeline, m->newest_ns, &probe))
+        identify_probe(m->identify, &probe);
+}
+
 /* Passes the questions of the pipeline on, and the answers back. Never waits. */
 static void look_for_identities(struct monitor *m) {
     struct portal portal;
@@ -196,6 +206,7 @@ static void look_for_identities(struct monitor *m) {
         pipeline_identify(m->pipeline, identity, m->newest_ns);
         identity_destroy(identity);
     }
+    look_for_probes(m);
 }
 
 /* An answer is there before its portal is settled, and may lead to the next question. */

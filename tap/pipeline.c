@@ -99,6 +99,14 @@ void pipeline_identify(struct pipeline *p, const struct identity *identity, uint
     iscsi_identify(p->iscsi, identity, time_ns);
 }
 
+bool pipeline_wants_probe(struct pipeline *p, uint64_t seen_ns, struct identity_probe *probe) {
+    return iscsi_wants_probe(p->iscsi, pipeline_settled_ns(p, seen_ns), probe);
+}
+
+void pipeline_probe_answer(struct pipeline *p, const struct identity_probe *answer) {
+    iscsi_probe_answer(p->iscsi, answer);
+}
+
 void pipeline_finish(struct pipeline *p) {
     p->tcp_totals = *tcp_counters(p->tcp);
     tcp_destroy(p->tcp);

@@ -53,6 +53,9 @@ void pipeline_finish(struct pipeline *p);
 bool pipeline_wants_identity(struct pipeline *p, struct portal *portal);
 /* What a portal said. Borrowed. */
 void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns);
+/* See iscsi_wants_probe(): packets up to seen_ns were given. For live captures only. */
+bool pipeline_wants_probe(struct pipeline *p, uint64_t seen_ns, struct identity_probe *probe);
+void pipeline_probe_answer(struct pipeline *p, const struct identity_probe *answer);
 
 /*
  * For the next start (see tap/save.h). whole: with data that is under way; nothing may be given to

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/queue.h"
 #include "tap/identify/portal.h"
+#include "tap/identify/probe.h"
 #include "tap/identify/survey.h"
 
 #include <ctype.h>
@@ -18,7 +19,7 @@
 #include <sys/eventfd.h>
 
 /* An answer may be 10 MB large (16384 units), so few of them wait. */
-enum { ASKED = 64, ANSWERS = 4, PORTALS = 256, NAME_BYTES = 224 };
+enum { ASKED = 64, ANSWERS = 4, PROBES = 16, PORTALS = 256, NAME_BYTES = 224 };
 #define STEP_NS      (5 * NS_PER_SECOND)
 #define PATIENCE_NS  (120 * NS_PER_SECOND)
 #define FIRST_AGAIN  (2 * NS_PER_SECOND)
@@ -38,10 +39,13 @@ struct identify {
     struct chap chap;
     bool has_chap;
     int stop_fd;
+    int wake_fd; /* something was put into one of the thread's queues */
     pthread_t thread;
     bool thread_runs;
     struct queue *asked;   /* struct portal, to the thread */
     struct queue *answers; /* struct identity, from it */
+    struct queue *probes;  /* struct identity_probe, to it */
+    struct queue *probed;  /* likewise, from it */
     atomic_size_t fresh;   /* portals that have neither answered nor failed yet */
     /* The thread's own. */
     struct wanted wanted[PORTALS];
@@ -59,7 +63,9 @@ static struct wanted *find(struct identify *i, const struct portal *portal) {
 }
 
 static void want(struct identify *i, const struct portal *portal) {
-    if (find(i, portal) != NULL) {
+    struct wanted *known = find(i, portal);
+    if (known != NULL) {
+        known->told = 0; /* who asks again wants to hear it again */
         atomic_fetch_sub(&i->fresh, 1);
         return;
     }
@@ -96,18 +102,11 @@ static void put_off(struct identify *i, struct wanted *wanted, const char *why) 
     wanted->pause_ns = wanted->pause_ns < SELDOM_AGAIN / 2 ? wanted->pause_ns * 2 : SELDOM_AGAIN;
 }
 
-static size_t count_units(const struct identity *identity) {
-    size_t units = 0;
-    for (size_t k = 0; k < identity->target_count; k++)
-        units += identity->targets[k].unit_count;
-    return units;
-}
-
 /* An answer that says no more than the one before it is not given again. */
 static void answer(struct identify *i, struct wanted *wanted, struct identity *owned) {
     AUTO(identity) identity = owned;
     char text[PORTAL_TEXT_BYTES];
-    size_t known = 1 + count_units(identity);
+    size_t known = 1 + identity_units(identity);
     if (known <= wanted->told)
         return;
     portal_text(&identity->portal, text);
@@ -119,12 +118,15 @@ static void answer(struct identify *i, struct wanted *wanted, struct identity *o
         take_pointer(&identity);
 }
 
+static struct query_options options_of(const struct identify *i) {
+    return (struct query_options){.initiator = i->initiator,
+                                  .chap = i->has_chap ? &i->chap : NULL,
+                                  .stop_fd = i->stop_fd,
+                                  .step_ns = STEP_NS};
+}
+
 static void try(struct identify *i, struct wanted *wanted) {
-    struct survey_options options = {.query = {.initiator = i->initiator,
-                                               .chap = i->has_chap ? &i->chap : NULL,
-                                               .stop_fd = i->stop_fd,
-                                               .step_ns = STEP_NS},
-                                     .patience_ns = PATIENCE_NS};
+    struct survey_options options = {.query = options_of(i), .patience_ns = PATIENCE_NS};
     struct error why = {0};
     struct identity *identity = NULL;
     bool whole = false;
@@ -139,29 +141,52 @@ static void try(struct identify *i, struct wanted *wanted) {
         put_off(i, wanted, why.text);
 }
 
-/* Takes in what was asked meanwhile, and waits until the next portal is due. */
-static void take_asked(struct identify *i, uint64_t wait_ns) {
-    struct pollfd stop = {.fd = i->stop_fd, .events = POLLIN};
-    if (i->wanted_count == PORTALS) {
-        poll(&stop, 1, (int)(wait_ns / NS_PER_MS));
-        return;
-    }
-    AUTO_FREE struct portal *portal = queue_pop(i->asked, wait_ns);
-    if (portal != NULL)
+/* What cannot be read is no answer to anything, and said to be unread. */
+static void probe(struct identify *i, struct identity_probe *owned) {
+    AUTO_FREE struct identity_probe *probe = owned;
+    struct query_options options = options_of(i);
+    struct error why = {0};
+    int code = probe_read(&options, probe, &why);
+    if (code < 0)
+        log_debug("%s: %s", probe->target, why.text);
+    if (code != ERR_STOPPED && queue_try_push(i->probed, probe))
+        take_pointer(&probe);
+}
+
+static void take_asked(struct identify *i) {
+    while (i->wanted_count < PORTALS) {
+        AUTO_FREE struct portal *portal = queue_pop(i->asked, 0);
+        if (portal == NULL)
+            return;
         want(i, portal);
+    }
+}
+
+/* Until something is asked, or it is time. */
+static void sleep_until(const struct identify *i, const struct wanted *next) {
+    struct pollfd fds[2] = {{.fd = i->stop_fd, .events = POLLIN},
+                            {.fd = i->wake_fd, .events = POLLIN}};
+    uint64_t now_ns = clock_mono().ns;
+    eventfd_t count;
+    int timeout_ms = -1;
+    if (next != NULL)
+        timeout_ms = next->due_ns > now_ns ? (int)((next->due_ns - now_ns) / NS_PER_MS + 1) : 0;
+    if (poll(fds, 2, timeout_ms) > 0 && fds[1].revents != 0)
+        eventfd_read(i->wake_fd, &count);
 }
 
 static void *identify_thread(void *context) {
     struct identify *i = context;
     while (!queue_is_closed(i->asked)) {
+        take_asked(i);
         struct wanted *next = next_due(i);
-        uint64_t now_ns = clock_mono().ns;
-        if (next == NULL)
-            take_asked(i, UINT64_MAX);
-        else if (next->due_ns > now_ns)
-            take_asked(i, next->due_ns - now_ns);
-        else
+        struct identity_probe *asked = queue_pop(i->probes, 0);
+        if (asked != NULL)
+            probe(i, asked);
+        else if (next != NULL && next->due_ns <= clock_mono().ns)
             try(i, next);
+        else
+            sleep_until(i, next);
     }
     return NULL;
 }
@@ -224,10 +249,14 @@ static int set_up(struct identify *i, const struct identify_options *options, st
     }
     i->asked = queue_create(ASKED);
     i->answers = queue_create(ANSWERS);
-    if (i->asked == NULL || i->answers == NULL)
+    i->probes = queue_create(PROBES);
+    i->probed = queue_create(PROBES);
+    if (i->asked == NULL || i->answers == NULL || i->probes == NULL || i->probed == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     i->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return i->stop_fd >= 0 ? 0 : error_errno(err, errno, "cannot make an eventfd");
+    i->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return i->stop_fd >= 0 && i->wake_fd >= 0 ? 0
+                                              : error_errno(err, errno, "cannot make an eventfd");
 }
 
 int identify_create(const struct identify_options *options, struct identify **out,
@@ -235,7 +264,7 @@ int identify_create(const struct identify_options *options, struct identify **ou
     AUTO(identify) i = calloc(1, sizeof *i);
     if (i == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
-    i->stop_fd = -1;
+    i->stop_fd = i->wake_fd = -1;
     int code = set_up(i, options, err);
     if (code == 0)
         code = start(i, err);
@@ -251,12 +280,18 @@ static void stop(struct identify *i) {
     pthread_join(i->thread, NULL);
 }
 
+static void release_queue(struct queue *q) {
+    while (q != NULL && queue_depth(q) > 0)
+        free(queue_pop(q, 0));
+    queue_destroy(q);
+}
+
 static void release_queues(struct identify *i) {
-    while (i->asked != NULL && queue_depth(i->asked) > 0)
-        free(queue_pop(i->asked, 0));
+    release_queue(i->asked);
+    release_queue(i->probes);
+    release_queue(i->probed);
     while (i->answers != NULL && queue_depth(i->answers) > 0)
         identity_destroy(queue_pop(i->answers, 0));
-    queue_destroy(i->asked);
     queue_destroy(i->answers);
 }
 
@@ -268,6 +303,8 @@ void identify_destroy(struct identify *i) {
     release_queues(i);
     if (i->stop_fd >= 0)
         close(i->stop_fd);
+    if (i->wake_fd >= 0)
+        close(i->wake_fd);
     chap_forget(&i->chap);
     free(i);
 }
@@ -284,6 +321,7 @@ bool identify_ask(struct identify *i, const struct portal *portal) {
     atomic_fetch_add(&i->fresh, 1);
     if (queue_try_push(i->asked, copy)) {
         take_pointer(&copy);
+        eventfd_write(i->wake_fd, 1);
         return true;
     }
     atomic_fetch_sub(&i->fresh, 1);
@@ -297,4 +335,23 @@ bool identify_take(struct identify *i, struct identity **identity) {
 
 bool identify_is_settled(const struct identify *i) {
     return atomic_load(&i->fresh) == 0;
+}
+
+bool identify_probe(struct identify *i, const struct identity_probe *probe) {
+    AUTO_FREE struct identity_probe *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return false;
+    *copy = *probe;
+    if (!queue_try_push(i->probes, copy))
+        return false;
+    take_pointer(&copy);
+    eventfd_write(i->wake_fd, 1);
+    return true;
+}
+
+bool identify_take_probe(struct identify *i, struct identity_probe *probe) {
+    AUTO_FREE struct identity_probe *answered = queue_pop(i->probed, 0);
+    if (answered != NULL)
+        *probe = *answered;
+    return answered != NULL;
 }

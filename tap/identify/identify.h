@@ -33,8 +33,15 @@ void identify_destroy(struct identify *i);
 bool identify_has_room(const struct identify *i);
 /* False: there is no room; ask again later. A portal that is being asked already is taken. */
 bool identify_ask(struct identify *i, const struct portal *portal);
-/* The next answer, which is then the caller's: identity_destroy() of survey.h. False: none yet. */
+/* The next answer, which is then the caller's: identity_destroy(). False: none yet. */
 bool identify_take(struct identify *i, struct identity **identity);
+/*
+ * Reads blocks of a target, ahead of portals that wait to be asked. False: there is no room. Every
+ * probe that is taken is answered once, unless answers are left lying: then some get lost.
+ */
+bool identify_probe(struct identify *i, const struct identity_probe *probe);
+/* The next answer to one. False: none yet. */
+bool identify_take_probe(struct identify *i, struct identity_probe *probe);
 /* Every portal that was named has answered (the answers may wait to be taken), or failed to once.
  */
 bool identify_is_settled(const struct identify *i);

@@ -210,15 +210,32 @@ static const struct cdb {
     [QUESTION_CAPACITY_10] = {{0x25}, 10, 0, 0, 8},
 };
 
-/* The answer goes to `data` and nowhere else, however much the target sends. */
-static struct scsi_task *make_task(enum question question, uint8_t *data, size_t room) {
-    struct cdb cdb = cdbs[question];
-    size_t length = room < cdb.most ? room : cdb.most;
-    for (int i = 0; cdb.length_at > 0 && i < cdb.length_width; i++)
-        cdb.bytes[cdb.length_at + i] = (uint8_t)(length >> 8 * (cdb.length_width - 1 - i));
-    memset(data, 0, length);
-    struct scsi_task *task = scsi_create_task(cdb.length, cdb.bytes, SCSI_XFER_READ, (int)length);
-    if (task != NULL && scsi_task_add_data_in_buffer(task, (int)length, data) == 0)
+static void put_number(uint8_t *to, uint64_t value, int width) {
+    for (int i = 0; i < width; i++)
+        to[i] = (uint8_t)(value >> 8 * (width - 1 - i));
+}
+
+/* A command, and where its answer goes: to `data` and nowhere else, however much is sent. */
+struct command {
+    uint64_t lun;
+    struct cdb cdb;
+    uint8_t *data;
+    size_t bytes; /* at most */
+};
+
+static struct command command_of(uint64_t lun, enum question question, uint8_t *data, size_t room) {
+    struct command c = {.lun = lun, .cdb = cdbs[question], .data = data};
+    c.bytes = room < c.cdb.most ? room : c.cdb.most;
+    if (c.cdb.length_at > 0)
+        put_number(c.cdb.bytes + c.cdb.length_at, c.bytes, c.cdb.length_width);
+    return c;
+}
+
+static struct scsi_task *make_task(struct command *c) {
+    memset(c->data, 0, c->bytes);
+    struct scsi_task *task =
+        scsi_create_task(c->cdb.length, c->cdb.bytes, SCSI_XFER_READ, (int)c->bytes);
+    if (task != NULL && scsi_task_add_data_in_buffer(task, (int)c->bytes, c->data) == 0)
         return task;
     if (task != NULL)
         scsi_free_scsi_task(task);
@@ -279,20 +296,38 @@ static void nap(const struct query *q) {
         poll(&stop, 1, NAP_MS);
 }
 
-int query_ask(struct query *q, uint64_t lun, enum question question, uint8_t *data, size_t room,
-              size_t *bytes, struct error *err) {
+static int ask(struct query *q, struct command *c, size_t *bytes, struct error *err) {
     int code = 1;
     *bytes = 0;
     for (unsigned i = 0; code == 1 && i < ATTEMPTS; i++) {
         if (q->iscsi == NULL)
             return error_set(err, ERR_NET, "portal %s: the session is over", q->portal);
-        struct scsi_task *task = make_task(question, data, room);
+        struct scsi_task *task = make_task(c);
         if (task == NULL)
             return error_set(err, ERR_NOMEM, "out of memory");
-        code = ask_once(q, lun, task, bytes, err);
+        code = ask_once(q, c->lun, task, bytes, err);
         scsi_free_scsi_task(task);
         if (code == 1)
             nap(q);
     }
     return code == 1 ? error_set(err, ERR_NOT_FOUND, "busy") : code;
+}
+
+int query_ask(struct query *q, uint64_t lun, enum question question, uint8_t *data, size_t room,
+              size_t *bytes, struct error *err) {
+    struct command c = command_of(lun, question, data, room);
+    return ask(q, &c, bytes, err);
+}
+
+int query_read(struct query *q, uint64_t lun, uint64_t lba, uint8_t *data, uint32_t block_bytes,
+               struct error *err) {
+    struct command c = {
+        .lun = lun, .cdb = {{0x88}, 16, 0, 0, 0}, .data = data, .bytes = block_bytes};
+    size_t bytes = 0;
+    put_number(c.cdb.bytes + 2, lba, 8);
+    put_number(c.cdb.bytes + 10, 1, 4);
+    int code = ask(q, &c, &bytes, err);
+    if (code == 0 && bytes != block_bytes)
+        return error_set(err, ERR_NOT_FOUND, "a block of another length");
+    return code;
 }

@@ -1,9 +1,9 @@
 /*
  * query: an iSCSI session of our own that can only ask. The home of libiscsi.
  *
- * Nothing else than INQUIRY, REPORT LUNS and READ CAPACITY can be sent with it: none of them
- * changes the medium, a reservation, or another initiator's state. Every step ends by itself after
- * `step_ns`, and at once when `stop_fd` becomes readable. One thread at a time.
+ * Nothing else than INQUIRY, REPORT LUNS, READ CAPACITY and READ(16) of one block can be sent with
+ * it: none of them changes the medium, a reservation, or another initiator's state. Every step ends
+ * by itself after `step_ns`, and at once when `stop_fd` becomes readable. One thread at a time.
  */
 #ifndef SANREWIND_TAP_IDENTIFY_QUERY_H
 #define SANREWIND_TAP_IDENTIFY_QUERY_H
@@ -59,6 +59,16 @@ int query_targets(struct query *q,
  */
 int query_ask(struct query *q, uint64_t lun, enum question question, uint8_t *data, size_t room,
               size_t *bytes, struct error *err);
+
+/* The longest block that can be read. */
+enum { QUERY_BLOCK_BYTES = 65536 };
+
+/*
+ * Reads one block of `block_bytes` bytes. Errors as query_ask(); a block of another length is
+ * ERR_NOT_FOUND, too.
+ */
+int query_read(struct query *q, uint64_t lun, uint64_t lba, uint8_t *data, uint32_t block_bytes,
+               struct error *err);
 
 /* Such a LUN can be asked: libiscsi knows single-level LUNs only. */
 bool query_can_address(uint64_t lun);

@@ -20,15 +20,6 @@ struct survey {
     bool whole;
 };
 
-void identity_destroy(struct identity *identity) {
-    if (identity == NULL)
-        return;
-    for (size_t i = 0; i < identity->target_count; i++)
-        free(identity->targets[i].units);
-    free(identity->targets);
-    free(identity);
-}
-
 /* --- targets --------------------------------------------------------------------------------- */
 
 /* RFC 7143 4.2.7.1: up to 223 bytes, no white space. */

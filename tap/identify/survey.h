@@ -25,10 +25,6 @@ struct survey_options {
 int survey_portal(const struct survey_options *options, const struct portal *portal,
                   struct identity **out, bool *whole, struct error *err);
 
-void identity_destroy(struct identity *identity);
-
-DEFINE_AUTO(identity, identity_destroy)
-
 /* --- the pure parts -------------------------------------------------------------------------- */
 
 struct offer {

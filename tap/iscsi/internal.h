@@ -81,7 +81,8 @@ struct session {
     bool logged_out;
     bool restored; /* it was there before the restart */
     uint64_t joined_ns;
-    struct portal portal; /* late */
+    struct portal portal;    /* late */
+    struct probing *probing; /* late: how its target is searched for; may be NULL */
     struct command_numbers commands;
     uint64_t unseen_ended;  /* commands that ended, and whose beginning was not seen */
     uint64_t contiguous_ns; /* when no command was missing last */
@@ -167,6 +168,9 @@ struct connection {
     struct connection *session_prev, *session_next; /* session->connections */
 };
 
+/* What portals said of themselves: see probe.c. */
+struct known_portal;
+
 struct iscsi {
     struct tracker *tracker;
     struct iscsi_counters counters;
@@ -183,7 +187,12 @@ struct iscsi {
     bool resume_off;
     size_t jumped_count; /* sessions with numbers that are missing and may still come */
     uint64_t resume_until_ns;
-    uint64_t started_ns; /* time of the first packet */
+    struct known_portal *known; /* oldest answer first */
+    size_t known_count;
+    size_t known_units;    /* of all their targets */
+    uint64_t answer_count; /* so many answers of portals came */
+    uint64_t probe_count;  /* so many probes were made */
+    uint64_t started_ns;   /* time of the first packet */
     uint64_t now_ns;
     struct connection crowd; /* stands for all connections beyond MAX_CONNECTIONS */
 };
@@ -267,6 +276,15 @@ struct connection *search_overdue(const struct iscsi *i, uint64_t now_ns);
 /* The PDUs of the connection are found: it enters a session that has an address for a name. False:
  * out of memory. */
 bool late_enter(struct connection *c, uint64_t time_ns);
+/* Its name is known. */
+void late_name(struct session *s, const struct identity_target *target, uint64_t time_ns);
+/* The target of which one of its units has told the name on the wire; or NULL. */
+const struct identity_target *late_target(const struct session *s, const struct identity *identity);
+/* The session ended. */
+void probe_free(struct session *s);
+void probe_keep(struct iscsi *i, const struct identity *identity, uint64_t time_ns);
+void probe_release(struct iscsi *i);
+bool portal_is(const struct portal *a, const struct portal *b);
 
 /* resume.c: after a restart */
 /* What passed on sessions with the target cannot be proven to have missed nothing. */

@@ -28,6 +28,7 @@ void iscsi_destroy(struct iscsi *i) {
     }
     sessions_release(i);
     resume_release(i);
+    probe_release(i);
     free(i);
 }
 

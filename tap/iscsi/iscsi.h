@@ -42,8 +42,20 @@ uint64_t iscsi_oldest_pending(const struct iscsi *i);
 
 /* The next portal of which sessions were joined mid-way, and that nobody was told of yet. */
 bool iscsi_wants_identity(struct iscsi *i, struct portal *portal);
-/* What somebody found out: sessions that can be with one target only have a name from now on. */
+/*
+ * What somebody found out. Sessions of which a unit has told on the wire which one it is have a
+ * name from now on; for the others it is kept (within limits): see iscsi_wants_probe().
+ */
 void iscsi_identify(struct iscsi *i, const struct identity *identity, uint64_t time_ns);
+
+/*
+ * The next blocks to be read, to find out to which target of its portal a session leads; a few at a
+ * time. A target is that of the session when it alone holds what was just written, in two rounds
+ * one after the other. settled_ns: all that passed up to then was given. Makes portals be wanted
+ * again whose answers are old. False: nothing now; call it again a while later.
+ */
+bool iscsi_wants_probe(struct iscsi *i, uint64_t settled_ns, struct identity_probe *probe);
+void iscsi_probe_answer(struct iscsi *i, const struct identity_probe *answer);
 
 /*
  * For the next start (see tap/save.h): sessions here, their connections with those of tap/tcp.

@@ -44,7 +44,7 @@ bool late_enter(struct connection *c, uint64_t time_ns) {
     return true;
 }
 
-static bool same_portal(const struct portal *a, const struct portal *b) {
+bool portal_is(const struct portal *a, const struct portal *b) {
     return a->family == b->family && a->port == b->port &&
            memcmp(a->address, b->address, sizeof a->address) == 0;
 }
@@ -52,7 +52,7 @@ static bool same_portal(const struct portal *a, const struct portal *b) {
 bool iscsi_wants_identity(struct iscsi *i, struct portal *portal) {
     bool found = false;
     for (struct session *s = i->sessions; s != NULL; s = s->next) {
-        if (!s->late || s->asked || (found && !same_portal(&s->portal, portal)))
+        if (!s->late || s->asked || (found && !portal_is(&s->portal, portal)))
             continue;
         *portal = s->portal;
         s->asked = true;
@@ -65,8 +65,8 @@ bool iscsi_wants_identity(struct iscsi *i, struct portal *portal) {
  * Being the only one that it can be is no proof: targets can be hidden from whoever asked, and show
  * each initiator other units under the same LUNs.
  */
-static const struct identity_target *target_for(const struct session *s,
-                                                const struct identity *identity) {
+const struct identity_target *late_target(const struct session *s,
+                                          const struct identity *identity) {
     for (size_t k = 0; k < identity->target_count; k++) {
         if (tracker_nexus_is(s->nexus, &identity->targets[k]))
             return &identity->targets[k];
@@ -74,17 +74,22 @@ static const struct identity_target *target_for(const struct session *s,
     return NULL;
 }
 
+void late_name(struct session *s, const struct identity_target *target, uint64_t time_ns) {
+    for (size_t k = 0; k < target->unit_count; k++)
+        tracker_nexus_learn(s->nexus, &target->units[k], time_ns);
+    tracker_nexus_identify(s->nexus, target->name, time_ns);
+    snprintf(s->target, sizeof s->target, "%s", target->name);
+    s->named = true;
+    probe_free(s);
+}
+
 void iscsi_identify(struct iscsi *i, const struct identity *identity, uint64_t time_ns) {
     for (struct session *s = i->sessions; s != NULL; s = s->next) {
-        if (!s->late || s->named || !same_portal(&s->portal, &identity->portal))
+        if (!s->late || s->named || !portal_is(&s->portal, &identity->portal))
             continue;
-        const struct identity_target *target = target_for(s, identity);
-        if (target == NULL)
-            continue;
-        for (size_t k = 0; k < target->unit_count; k++)
-            tracker_nexus_learn(s->nexus, &target->units[k], time_ns);
-        tracker_nexus_identify(s->nexus, target->name, time_ns);
-        snprintf(s->target, sizeof s->target, "%s", target->name);
-        s->named = true;
+        const struct identity_target *target = late_target(s, identity);
+        if (target != NULL)
+            late_name(s, target, time_ns);
     }
+    probe_keep(i, identity, time_ns);
 }

@@ -224,6 +224,7 @@ static void session_destroy(struct session *s, uint16_t reason, const char *text
     DL_DELETE(s->owner->sessions, s);
     continuity_end(s);
     command_numbers_release(&s->commands);
+    probe_free(s);
     free(s);
 }
 

@@ -188,6 +188,7 @@ void tracker_nexus_identify(struct nexus *n, const char *name, uint64_t time_ns)
     HASH_ITER(hh, from->paths, path, next) {
         give_name(n, path, target, time_ns);
     }
+    sample_end(n->tracker, from);
     from->provisional = false;
     n->tracker->provisional_count--;
     target->nexus_count++;
@@ -228,6 +229,10 @@ bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *t
     return true;
 }
 
+static bool has_told(const struct path *path) {
+    return path->sink.designator[0] != '\0' || path->sink.serial[0] != '\0';
+}
+
 static bool is_unit(const struct path *path, const struct identity_unit *unit) {
     const struct sink_path *p = &path->sink;
     return unit != NULL &&
@@ -238,7 +243,7 @@ static bool is_unit(const struct path *path, const struct identity_unit *unit) {
 bool tracker_nexus_is(const struct nexus *n, const struct identity_target *target) {
     struct path *path, *next;
     HASH_ITER(hh, n->target->paths, path, next) {
-        if (is_unit(path, unit_at(target, path->sink.lun)))
+        if (has_told(path) && is_unit(path, unit_at(target, path->sink.lun)))
             return tracker_nexus_may_be(n, target);
     }
     return false;

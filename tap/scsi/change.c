@@ -111,6 +111,8 @@ static void clash_found(void *context, uint64_t first, uint64_t end) {
         cause.time_ns = rival_newest_ns(e->x);
     e->t->counters.overlaps++;
     gap_blocks(e->t, e->x->path, first, end, block_bytes, &cause);
+    if (e->t->samplers != NULL)
+        sample_touch(e->t, first, end);
 }
 
 /* Tells the sink, and remembers that the unit changed. */
@@ -141,6 +143,8 @@ void change_update(const struct ending *e, enum update_op op, uint64_t lba, uint
     update.data = data;
     path_guess_block(x->path, update.block_bytes);
     give(e, x->path, &update);
+    if (x->path->target->sampler != NULL && op == UPDATE_WRITE)
+        sample_take(e, lba, blocks, data);
     struct ending copy = *e;
     rival_clashes(x, lba, lba + blocks, &copy, clash_found);
 }

@@ -100,10 +100,13 @@ struct target {
     struct path *paths;
     struct blindness blind;
     size_t nexus_count;
-    bool provisional;  /* its name is an address: see alias.c */
-    bool gone;         /* provisional, and its session has ended */
+    bool provisional;        /* its name is an address: see alias.c */
+    bool gone;               /* provisional, and its session has ended */
+    struct sampler *sampler; /* NULL: nobody asks for samples */
     UT_hash_handle hh; /* in tracker->targets, by name; protocols differ in the form of names */
 };
+
+struct sampler;
 
 struct nexus {
     struct tracker *tracker;
@@ -185,6 +188,9 @@ struct tracker {
     bool overlooks;          /* there was no memory to note a command in flight: no audits then */
     size_t path_count;
     size_t provisional_count; /* targets that have no name yet */
+    struct sampler *samplers; /* of targets that are sampled */
+    size_t sampler_count;
+    uint64_t sample_count; /* so many were taken */
     size_t exchange_count;
     size_t answer_bytes; /* of all exchanges */
     struct exchange *oldest;
@@ -421,6 +427,12 @@ void gap_everywhere(struct tracker *t, const struct gap_cause *cause);
 void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns);
 /* The whole path, unless nothing changed since it last was. */
 void gap_path(struct tracker *t, struct path *path, const struct gap_cause *cause);
+
+/* sample.c */
+void sample_take(const struct ending *e, uint64_t lba, uint64_t blocks, const struct payload *data);
+/* Blocks [first, end) of any unit may have changed. */
+void sample_touch(struct tracker *t, uint64_t first, uint64_t end);
+void sample_end(struct tracker *t, struct target *target);
 
 /* alias.c: sessions that nobody has named yet */
 void target_set_provisional(struct tracker *t, struct target *target);

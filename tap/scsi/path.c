@@ -94,6 +94,7 @@ void targets_free(struct tracker *t) {
             free(path);
         }
         HASH_DEL(t->targets, target);
+        sample_end(t, target);
         free(target);
     }
 }

@@ -228,6 +228,8 @@ static void remember(struct tracker *t, const struct ended_change *what) {
         t->newest_ns = what->ended_ns;
     *slot = *what;
     slot->newest_ns = t->newest_ns;
+    if (t->samplers != NULL)
+        sample_touch(t, what->first, what->end);
 }
 
 void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first, uint64_t end,

@@ -64,6 +64,7 @@ void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uin
     token_forget(n->tracker, n);
     if (reason != 0 && n->target->provisional && n->target->nexus_count == 1)
         alias_end(n->tracker, n->target, time_ns);
+    sample_end(n->tracker, n->target);
     target_leave(n->tracker, n->target);
     free(n);
 }

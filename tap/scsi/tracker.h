@@ -91,6 +91,34 @@ void tracker_nexus_identify(struct nexus *n, const char *target, uint64_t time_n
 bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target);
 /* Has one of its units told its name on the wire, and is it one of that target's? */
 bool tracker_nexus_is(const struct nexus *n, const struct identity_target *target);
+
+/*
+ * Samples: single blocks that commands of a provisional session wrote, to be looked for on the
+ * targets that it may be a session with. Only what is hardly anywhere else by chance is taken, and
+ * it is forgotten as soon as anything may have changed these blocks, on whatever session: host-side
+ * mirrors write the same to two units. A few sessions are sampled at a time.
+ */
+enum { TRACKER_SAMPLES = 8 };
+
+struct tracker_sample {
+    uint64_t number; /* tells it from every other */
+    uint64_t lun;
+    uint64_t lba;
+    uint32_t block_bytes;
+    uint32_t crc32c; /* of the block */
+};
+
+/* Begins anew, with commands issued after that time. False: too many sessions are sampled. */
+bool tracker_nexus_sample(struct nexus *n, uint64_t after_ns);
+/* No more of it. */
+void tracker_nexus_unsample(struct nexus *n);
+/* Those that there are; how many. */
+size_t tracker_nexus_samples(const struct nexus *n, struct tracker_sample list[TRACKER_SAMPLES]);
+
+/* GONE: it may have changed; OPEN: a command in flight may be changing it. */
+enum tracker_hold { SAMPLE_GONE, SAMPLE_OPEN, SAMPLE_HOLDS };
+enum tracker_hold tracker_nexus_holds(const struct nexus *n, uint64_t number);
+
 /*
  * Gives up every open exchange: gaps with `reason` and `text` where the device may have data. A
  * reason of 0 says nothing about them: the monitor ends, and they are in flight then.

@@ -138,3 +138,45 @@ Test(identify, wrong_options_are_refused) {
     cr_assert_eq(identify_create(&options, &i, &err), ERR_NOT_FOUND);
     cr_assert_null(i);
 }
+
+static struct identity_probe one_block(const struct portal *portal) {
+    struct identity_probe probe = {.number = 7, .portal = *portal, .target = "iqn.a", .count = 1};
+    probe.blocks[0] = (struct identity_block){
+        .lun = UINT64_C(1) << 48, .lba = 5, .block_bytes = 512, .read = true, .crc32c = 1};
+    return probe;
+}
+
+Test(identify, a_block_that_nobody_lets_us_read_is_unread) {
+    struct portal portal;
+    struct identify *i = make();
+    int fd = bound(&portal, false);
+    struct identity_probe probe = one_block(&portal);
+    struct identity_probe answer = {0};
+    struct mono begun = clock_mono();
+    cr_assert_not(identify_take_probe(i, &answer));
+    cr_assert(identify_probe(i, &probe));
+    while (!identify_take_probe(i, &answer) && clock_since_ns(begun) < 20 * NS_PER_SECOND)
+        usleep(1000);
+    cr_assert_eq(answer.number, 7);
+    cr_assert_eq(answer.count, 1);
+    cr_assert_not(answer.blocks[0].read);
+    cr_assert_gt(answer.answered_ns, 0);
+    cr_assert_not(identify_take_probe(i, &answer), "one answer each");
+    expect_prompt_end(i);
+    close(fd);
+}
+
+Test(identify, reads_that_are_never_answered_do_not_hold_the_end) {
+    struct portal portal;
+    struct identify *i = make();
+    int fd = bound(&portal, true);
+    struct identity_probe probe = one_block(&portal);
+    size_t taken = 0;
+    while (taken < 100 && identify_probe(i, &probe))
+        taken++;
+    cr_assert(taken >= 16 && taken < 100, "%zu: there is a limit", taken);
+    int peer = accept(fd, NULL, NULL); /* the first is under way */
+    expect_prompt_end(i);
+    close(peer);
+    close(fd);
+}
