@@ -46,19 +46,26 @@ static bool is_segment_start(const struct seek_view *view, size_t at) {
     return low < view->start_count && view->starts[low] == at;
 }
 
-static bool goes_on(struct candidate *c, unsigned which, bool has, uint32_t number) {
-    if (!has)
-        return true;
-    int32_t ahead = c->has_before[which] ? pdu_serial_distance(c->before[which], number) : 0;
-    c->has_before[which] = true;
-    c->before[which] = number;
+/* Behind a login, other digests can hold: what is sought begins there. */
+static bool is_login(const uint8_t *head) {
+    uint8_t opcode = pdu_parse(head).opcode;
+    return opcode == PDU_LOGIN_REQUEST || opcode == PDU_LOGIN_RESPONSE;
+}
+
+/* Of one sender, not before `least`, and not far behind it. */
+static bool goes_on(struct candidate *c, unsigned which, uint32_t number, uint32_t next) {
+    int32_t ahead = c->has_least[which] ? pdu_serial_distance(c->least[which], number) : 0;
+    c->has_least[which] = true;
+    c->least[which] = next;
     return ahead >= 0 && ahead < MOST_AHEAD;
 }
 
+/* Each number is taken once: what is sent again (7.2) is not believed, and what follows it is. */
 static bool fits(const struct seek *s, struct candidate *c, const uint8_t *head) {
-    struct pdu_numbers numbers = pdu_numbers(head);
-    return shape_fits(head, s->of_initiator) && goes_on(c, 0, numbers.has_number, numbers.number) &&
-           goes_on(c, 1, numbers.has_expected, numbers.expected);
+    struct pdu_numbers n = pdu_numbers(head);
+    return shape_fits(head, s->of_initiator) && !is_login(head) &&
+           (!n.has_number || goes_on(c, 0, n.number, n.number + (n.counts ? 1 : 0))) &&
+           (!n.has_expected || goes_on(c, 1, n.expected, n.expected));
 }
 
 /* Takes `bytes` and, unless they have none, their digest. */

@@ -1,6 +1,7 @@
 /*
- * seek: finds where PDUs begin in the middle of one direction of a stream, and whether they carry
- * digests. Pure: it is shown the bytes from one place on, again and again as more of them come.
+ * seek: finds where PDUs of full feature phase begin in the middle of one direction of a stream,
+ * and whether they carry digests. Pure: it is shown the bytes from one place on, again and again as
+ * more of them come.
  *
  * A place is believed when several PDUs in a row have the shape of headers, with numbers that go
  * on, or when a digest holds. Of several places the first counts: another one behind it can lie in
@@ -30,10 +31,10 @@ struct seek_digests {
 /* A place where a PDU may begin, with one kind of framing, and what its PDUs have shown so far. */
 struct candidate {
     size_t start;
-    size_t at;          /* its PDUs are whole up to here */
-    size_t needs;       /* before so many bytes are there nothing more can be said */
-    uint32_t before[2]; /* of the last PDU that had it: number, expected */
-    bool has_before[2];
+    size_t at;         /* its PDUs are whole up to here */
+    size_t needs;      /* before so many bytes are there nothing more can be said */
+    uint32_t least[2]; /* of the next PDU that has it: number, expected */
+    bool has_least[2];
     uint8_t framing;
     uint8_t pdus;
     uint16_t belief;

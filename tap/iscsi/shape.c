@@ -5,6 +5,7 @@
 enum {
     MAX_COMMAND_AHS = 64, /* a CDB of 260 bytes takes 62 words, and a read length 2 */
     MAX_BURST_BYTES = 1 << 24,
+    MAX_WINDOW = 1 << 20, /* of commands: targets have up to some thousands */
     FINAL = 0x80,
 };
 
@@ -102,10 +103,11 @@ static bool may_have_ahs(const struct pdu_command *c) {
            (c->reads && c->writes && operation == XDWRITEREAD_10);
 }
 
-/* 11.3: without W nothing goes to the device, and without R and W nothing at all. */
+/* 11.3: without W nothing goes to the device, now or later; without R and W nothing at all. */
 static bool fits_command(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
     struct pdu_command c = pdu_command(head);
-    if (c.attribute > 4 || (!c.writes && pdu->data_bytes > 0))
+    bool final = (byte_at(head, 1) & FINAL) != 0;
+    if (c.attribute > 4 || (!c.writes && (pdu->data_bytes > 0 || !final)))
         return false;
     if (pdu->ahs_bytes > 0 && !may_have_ahs(&c))
         return false;
@@ -114,17 +116,20 @@ static bool fits_command(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
     return pdu->data_bytes <= c.expected_bytes;
 }
 
-/* 11.7.7: no data is to be avoided, but is allowed. */
-static bool fits_data_out(const uint8_t head[PDU_HEAD_BYTES]) {
-    return is_zero(head, 24, 28) && is_zero(head, 32, 36) && is_zero(head, 44, 48);
+/* 11.7.7: no data is to be avoided, but is allowed. In the middle of a sequence it is senseless. */
+static bool fits_data_out(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
+    return (pdu->data_bytes > 0 || (byte_at(head, 1) & FINAL) != 0) && is_zero(head, 24, 28) &&
+           is_zero(head, 32, 36) && is_zero(head, 44, 48);
 }
 
 /* 11.7: residuals and status mean something with the S bit only, and that only in the last one. */
-static bool fits_data_in(const uint8_t head[PDU_HEAD_BYTES]) {
+static bool fits_data_in(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
     uint8_t flags = byte_at(head, 1);
     bool has_status = (flags & 0x01) != 0;
     bool residual = (flags & 0x06) != 0;
-    return has_status ? (flags & FINAL) != 0 : !residual && byte_at(head, 3) == 0;
+    if (has_status)
+        return (flags & FINAL) != 0;
+    return pdu->data_bytes > 0 && !residual && byte_at(head, 3) == 0;
 }
 
 /*
@@ -134,6 +139,18 @@ static bool fits_data_in(const uint8_t head[PDU_HEAD_BYTES]) {
 static bool fits_response(const uint8_t head[PDU_HEAD_BYTES]) {
     bool residual = (byte_at(head, 1) & 0x1e) != 0;
     return is_zero(head, 10, 16) && (residual || is_zero(head, 40, 48));
+}
+
+/* 11.11.4: the last one has no Target Transfer Tag, others have. */
+static bool fits_text_response(const uint8_t head[PDU_HEAD_BYTES]) {
+    bool final = (byte_at(head, 1) & FINAL) != 0;
+    return final == (word_at(head, 20) == UINT32_MAX) && is_zero(head, 36, 48);
+}
+
+/* 4.2.2.1: MaxCmdSN is not more than one before ExpCmdSN. */
+static bool fits_window(const uint8_t head[PDU_HEAD_BYTES]) {
+    int32_t window = pdu_serial_distance(word_at(head, 28), word_at(head, 32));
+    return window >= -1 && window < MAX_WINDOW;
 }
 
 /* 11.16: those of status and DataACK are for no task of their own. */
@@ -151,9 +168,9 @@ static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
     case PDU_COMMAND:
         return fits_command(head, pdu);
     case PDU_DATA_OUT:
-        return fits_data_out(head);
+        return fits_data_out(head, pdu);
     case PDU_DATA_IN:
-        return fits_data_in(head);
+        return fits_data_in(head, pdu);
     case PDU_NOP_OUT:
         return is_zero(head, 32, 48);
     case PDU_NOP_IN:
@@ -167,7 +184,7 @@ static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
     case PDU_TEXT_REQUEST:
         return is_zero(head, 32, 48);
     case PDU_TEXT_RESPONSE:
-        return is_zero(head, 36, 48);
+        return fits_text_response(head);
     case PDU_RESPONSE:
         return fits_response(head);
     case PDU_SNACK:
@@ -190,5 +207,6 @@ static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
 bool shape_fits(const uint8_t head[PDU_HEAD_BYTES], bool initiator) {
     struct pdu pdu = pdu_parse(head);
     const struct outline *o = outline_of(pdu.opcode, initiator);
-    return o != NULL && fits_outline(head, &pdu, o) && fits_details(head, &pdu);
+    return o != NULL && fits_outline(head, &pdu, o) && fits_details(head, &pdu) &&
+           (initiator || fits_window(head));
 }

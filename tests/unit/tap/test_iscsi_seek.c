@@ -228,6 +228,64 @@ Test(iscsi_seek, numbers_that_step_back) {
     stream_free(&s);
 }
 
+/*
+ * Seen in a capture: task tags that count up in their first byte. Of Responses without data in a
+ * row, read from their tags on, one seemed a Login Response, and the next ones those of other
+ * codes that follow it.
+ */
+Test(iscsi_seek, tags_that_look_like_operation_codes) {
+    struct stream s = stream_make(0);
+    for (uint32_t i = 0; i < 12; i++) {
+        struct made_pdu *pdu = make_response((0x1f + i) << 24, 0);
+        put_be(pdu->head + 24, 0xd9e8f7fb + i, 4);
+        put_be(pdu->head + 28, 0x422, 4);
+        put_be(pdu->head + 32, 0x455 + i, 4);
+        put_made(&s, pdu);
+    }
+    for (size_t cut = 1; cut < s.pdus[7]; cut++) {
+        struct seek_digests given = known_of(0, 3);
+        struct seek_hit hit;
+        struct seek seek;
+        s.start_count = 1;
+        seek_init(&seek, false, &given, -1);
+        cr_assert(look(&s, &seek, cut, s.length, false, &hit), "cut %zu", cut);
+        cr_assert_eq((cut + hit.start) % PDU_HEAD_BYTES, 0, "cut %zu", cut);
+    }
+    stream_free(&s);
+}
+
+/* They have no digests, and what follows them may have. */
+Test(iscsi_seek, logins_are_passed_over) {
+    for (int digests = 0; digests < 4; digests++) {
+        struct stream s = stream_make(0);
+        struct seek_hit hit;
+        for (int i = 0; i < 6; i++) {
+            struct made_pdu *pdu = make_login(&s.link, true, i == 5, "HeaderDigest=CRC32C");
+            put_made(&s, pdu);
+        }
+        size_t behind = s.length;
+        s.link.header_digest = digests & 1;
+        s.link.data_digest = digests & 2;
+        put_run(&s);
+        cr_assert(seek_all(&s, &unknown, -1, false, &hit));
+        cr_assert_eq(hit.start, behind);
+        expect_digests(&hit, digests);
+        stream_free(&s);
+    }
+}
+
+/* A number that was taken is not taken again. */
+Test(iscsi_seek, numbers_that_stand_still) {
+    struct stream s = stream_make(0);
+    struct seek_hit hit;
+    for (int i = 0; i < 6; i++) {
+        s.number = 7;
+        put(&s, 0);
+    }
+    cr_assert_not(seek_all(&s, &unknown, -1, true, &hit));
+    stream_free(&s);
+}
+
 /* Four headers in a row, or two where segments began, or one with a digest, are enough. */
 Test(iscsi_seek, what_is_enough) {
     struct seek_digests none = known_of(0, 3);

@@ -23,6 +23,7 @@ struct good {
 
 enum { ANY = 0, FIX = -1, AHS = 0xff000000 };
 #define NO_DATA 0xffffffff
+#define WINDOW  0xfff00000
 
 static const struct good goods[] = {
     {"NOP-Out",
@@ -44,11 +45,11 @@ static const struct good goods[] = {
     {"READ",
      true,
      {0x01c40000, 0, 0x00010000, 0, 0x11, 0x400, 7, 9, 0x28000000, 1, 2, 3},
-     {0x805bffff, 0x80ffffff, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0x80dbffff, 0x80ffffff, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
     {"TEST UNIT READY",
      true,
      {0x01800000, 0, 0x00010000, 0, 0x11, 0, 7, 9, 0, 0, 0, 0},
-     {0x8018ffff, 0x80ffffff, ANY, ANY, ANY, NO_DATA, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0x8098ffff, 0x80ffffff, ANY, ANY, ANY, NO_DATA, ANY, ANY, ANY, ANY, ANY, ANY}},
     {"Task Management Request",
      true,
      {0x42810000, 0, 0x00010000, 0, 0x11, 0x12, 7, 9, 5, 6, 0, 0},
@@ -68,7 +69,7 @@ static const struct good goods[] = {
     {"Data-Out without data",
      true,
      {0x05800000, 0, 0x00010000, 0, 0x11, 0x31, 0, 9, 0, 4, 0x2000, 0},
-     {0xc07fffff, AHS, ANY, ANY, ANY, ANY, NO_DATA, ANY, NO_DATA, ANY, ANY, NO_DATA}},
+     {0xc0ffffff, AHS, ANY, ANY, ANY, ANY, NO_DATA, ANY, NO_DATA, ANY, ANY, NO_DATA}},
     {"Logout Request",
      true,
      {0x46810000, 0, 0, 0, 0x11, 0x00010000, 7, 9, 0, 0, 0, 0},
@@ -88,51 +89,51 @@ static const struct good goods[] = {
     {"NOP-In",
      false,
      {0x20800000, 0x00000008, 0x00010000, 0, 0xffffffff, 0x31, 7, 9, 40, 0, 0, 0},
-     {0xc0ffffff, AHS, ANY, ANY, ANY, ANY, ANY, ANY, ANY, FIX, FIX, FIX}},
+     {0xc0ffffff, AHS, ANY, ANY, ANY, ANY, ANY, WINDOW, WINDOW, FIX, FIX, FIX}},
     {"SCSI Response",
      false,
      {0x21800002, 0x00000060, 0, 0, 0x11, 0, 7, 9, 40, 1, 0, 0},
-     {0xc0e10000, AHS, 0xffff, FIX, ANY, ANY, ANY, ANY, ANY, ANY, FIX, FIX}},
+     {0xc0e10000, AHS, 0xffff, FIX, ANY, ANY, ANY, WINDOW, WINDOW, ANY, FIX, FIX}},
     {"SCSI Response with residuals",
      false,
      {0x21920000, 0, 0, 0, 0x11, 0, 7, 9, 40, 1, 0x200, 0x200},
-     {0xc0e10000, AHS, 0xffff, FIX, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc0e10000, AHS, 0xffff, FIX, ANY, ANY, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
     {"Task Management Response",
      false,
      {0x22800000, 0, 0, 0, 0x11, 0, 7, 9, 40, 0, 0, 0},
-     {0xc0ff00ff, NO_DATA, FIX, FIX, ANY, FIX, ANY, ANY, ANY, FIX, FIX, FIX}},
+     {0xc0ff00ff, NO_DATA, FIX, FIX, ANY, FIX, ANY, WINDOW, WINDOW, FIX, FIX, FIX}},
     {"Login Response",
      false,
      {0x23870000, 0x00000100, 0x40000001, 0x00370001, 0, 0, 1, 1, 40, 0, 0, 0},
-     {0xc030ffff, AHS, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc030ffff, AHS, ANY, ANY, ANY, ANY, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
     {"Text Response",
      false,
      {0x24800000, 0x00000010, 0, 0, 0x11, 0xffffffff, 7, 9, 40, 0, 0, 0},
-     {0xc03fffff, AHS, ANY, ANY, ANY, ANY, ANY, ANY, ANY, FIX, FIX, FIX}},
+     {0xc0bfffff, AHS, ANY, ANY, ANY, FIX, ANY, WINDOW, WINDOW, FIX, FIX, FIX}},
     {"Data-In",
      false,
      {0x25800000, 0x00002000, 0x00010000, 0, 0x11, 0xffffffff, 0xffffffff, 9, 40, 1, 0x200, 0},
-     {0xc03effff, AHS, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc03effff, AHS, ANY, ANY, ANY, ANY, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
     {"Data-In with status",
      false,
      {0x25830002, 0x00002000, 0x00010000, 0, 0x11, 0xffffffff, 7, 9, 40, 1, 0x200, 4},
-     {0xc0b9ff00, AHS, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc0b9ff00, AHS, ANY, ANY, ANY, ANY, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
     {"Logout Response",
      false,
      {0x26800000, 0, 0, 0, 0x11, 0, 7, 9, 40, 0, 0x00020014, 0},
-     {0xc0fffcff, NO_DATA, FIX, FIX, ANY, FIX, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc0fffcff, NO_DATA, FIX, FIX, ANY, FIX, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
     {"R2T",
      false,
      {0x31800000, 0, 0x00010000, 0, 0x11, 0x31, 7, 9, 40, 1, 0x200, 0x400},
-     {0xc0ffffff, NO_DATA, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, 0xfe000400}},
+     {0xc0ffffff, NO_DATA, ANY, ANY, ANY, ANY, ANY, WINDOW, WINDOW, ANY, ANY, 0xfe000400}},
     {"Asynchronous Message",
      false,
      {0x32800000, 0, 0x00010000, 0, 0xffffffff, 0, 7, 9, 40, 0x01000000, 0, 0},
-     {0xc0ffffff, AHS, ANY, ANY, FIX, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc0ffffff, AHS, ANY, ANY, FIX, ANY, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
     {"Reject",
      false,
      {0x3f800200, 0x00000030, 0, 0, 0xffffffff, 0, 7, 9, 40, 0, 0, 0},
-     {0xc0ff02ff, 0xff000030, FIX, FIX, FIX, ANY, ANY, ANY, ANY, ANY, ANY, ANY}},
+     {0xc0ff02ff, 0xff000030, FIX, FIX, FIX, ANY, ANY, WINDOW, WINDOW, ANY, ANY, ANY}},
 };
 
 static void put_words(uint8_t head[PDU_HEAD_BYTES], const uint32_t words[WORDS]) {
@@ -202,6 +203,8 @@ Test(iscsi_shape, whatever_is_in_the_free_fields) {
                 continue; /* the tag must not be FFFFFFFFh by chance */
             head[i] ^= (uint8_t)rand() & free_bits;
         }
+        if (!g->of_initiator)
+            memcpy(head + 32, head + 28, 4);
         if (g->head[0] >> 24 == 0x31)
             put_be(head + 44, 1 + (uint32_t)rand() % (1 << 24), 4);
         cr_assert(shape_fits(head, g->of_initiator), "%s", g->name);
@@ -266,6 +269,24 @@ Test(iscsi_shape, small_numbers) {
     cr_expect_not(fits_with("R2T", 11, (1 << 24) + 1));
     cr_expect_not(fits_with("Reject", 1, 0x2f), "not the whole of the header that it rejects");
     cr_expect_not(fits_with("Data-In with status", 0, 0x25030002), "not its last one");
+}
+
+/* From one less than what is expected, which lets nothing in. */
+Test(iscsi_shape, windows_of_commands) {
+    static const char *const names[] = {"NOP-In", "SCSI Response", "Data-In", "R2T", "Reject"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        cr_expect(fits_with(names[i], 8, 8));
+        cr_expect_not(fits_with(names[i], 8, 7));
+        cr_expect(fits_with(names[i], 8, 9 + (1 << 20) - 1));
+        cr_expect_not(fits_with(names[i], 8, 9 + (1 << 20)));
+    }
+}
+
+Test(iscsi_shape, data_segments_without_data) {
+    cr_expect(fits_with("Data-Out without data", 0, 0x05800000));
+    cr_expect_not(fits_with("Data-Out without data", 0, 0x05000000), "nothing, and more to come");
+    cr_expect_not(fits_with("Data-In", 1, 0), "neither data nor status");
+    cr_expect(fits_with("Data-In with status", 1, 0));
 }
 
 /* Some targets repeat it. */
