@@ -228,10 +228,18 @@ static bool find(const struct stream *s, size_t cut, const struct seek_digests *
     return found;
 }
 
+/* Half of them in or right behind a header: what looks like one is made of the rest of another. */
+static size_t place_of_cut(const struct stream *s, uint64_t random) {
+    size_t first = s->pdus.list[0];
+    if ((random & 2) != 0)
+        return first + (size_t)(random >> 8) % (s->bytes.length - first);
+    size_t near = s->pdus.list[(random >> 8) % s->pdus.count] + (size_t)(random >> 2) % 64;
+    return near < s->bytes.length ? near : first;
+}
+
 static void cut_once(struct survey *s, const struct stream *stream, uint64_t random) {
     static const struct seek_digests unknown = {0};
-    size_t first = stream->pdus.list[0];
-    size_t cut = first + (size_t)(random >> 8) % (stream->bytes.length - first);
+    size_t cut = place_of_cut(stream, random);
     bool known = (random & 1) != 0; /* as behind a hole */
     struct seek_hit hit;
     size_t before = place_from(&stream->pdus, cut);
