@@ -291,6 +291,26 @@ Test(iscsi_search, nothing_is_found) {
     iscsi_world_end(&w);
 }
 
+/* Another protocol, joined in the middle: it has nothing to do with volumes. */
+Test(iscsi_search, other_protocols_are_let_go) {
+    for (int hole = 0; hole < 2; hole++) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        struct iscsi_link known = link_session(&w);
+        struct iscsi_link other = link_open(&w, 5432, false);
+        link_write(&known, 5, 100, 1, 512, 1);
+        link_bytes(&other, TO_TARGET, "select * from t;", 16);
+        let_time_pass(&w, 4 * NS_PER_SECOND);
+        if (hole)
+            link_hole(&other, TO_INITIATOR, 100);
+        else
+            link_bytes(&other, TO_INITIATOR, "nothing", 7);
+        cr_assert_eq(other.connection, NULL);
+        cr_assert_eq(GAPS(w), 0);
+        iscsi_world_end(&w);
+    }
+}
+
 /* A session that shows up late was unseen before: what it wrote then, nobody knows. */
 Test(iscsi_search, late_session_beside_known_volumes) {
     struct iscsi_world w;
