@@ -113,6 +113,8 @@ static void despair(struct connection *c, uint64_t time_ns) {
     search_give_up(c->search);
     if (c->state == CONNECTION_LATE && !c->known_port) {
         c->state = CONNECTION_DONE; /* another protocol */
+        search_free(c->search);
+        c->search = NULL;
         return;
     }
     c->blind_reason = GAP_STREAM_HOLE;

@@ -57,9 +57,10 @@ enum numbers_step command_numbers_take(struct command_numbers *n, uint32_t numbe
     if (step == NUMBERS_BEHIND) {
         uint64_t behind = (uint64_t) - (int64_t)pdu_serial_distance((uint32_t)n->next, number);
         uint64_t wide = n->next - behind;
-        if (!rangeset_remove(&n->missing, wide, wide + 1))
-            command_numbers_forget(n);
-        return step;
+        if (rangeset_remove(&n->missing, wide, wide + 1))
+            return step;
+        command_numbers_forget(n); /* too many pieces: what is missing cannot be told any more */
+        return NUMBERS_WILD;
     }
     n->next++;
     return step;

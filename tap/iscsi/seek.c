@@ -18,20 +18,16 @@ enum framing { HEADER_DIGEST = 1, DATA_DIGEST = 2, FRAMINGS = 4 };
 /* Numbers of one sender go on; what is lost in front of the first is not known. */
 #define MOST_AHEAD (1 << 20)
 
-enum verdict { REJECTED, UNDECIDED, BELIEVED };
+/*
+ * Work is counted in bytes of which a digest is computed; looking at a header costs as much as so
+ * many. Data that is made to look like headers everywhere could take the square of its length.
+ */
+enum { MOST_WORK = 64 << 20, HEADER_WORK = 256 };
 
-struct walk {
-    const struct seek_view *view;
-    bool of_initiator;
-    uint8_t framing;
-    size_t at;
-    unsigned belief;
-    unsigned pdus;
-    bool had_data;
-    bool begins_segment; /* the first of them did */
-    bool has_before[2];
-    uint32_t before[2]; /* number, expected */
-};
+/* Among so many in a row a data segment is looked for, to see whether a digest follows it. */
+enum { MOST_PDUS = 64 };
+
+enum verdict { REJECTED, UNDECIDED, BELIEVED };
 
 void seek_init(struct seek *s, bool of_initiator, const struct seek_digests *digests, int phase) {
     *s = (struct seek){.of_initiator = of_initiator, .digests = *digests, .phase = phase};
@@ -50,140 +46,145 @@ static bool is_segment_start(const struct seek_view *view, size_t at) {
     return low < view->start_count && view->starts[low] == at;
 }
 
-static bool goes_on(struct walk *w, unsigned which, bool has, uint32_t number) {
-    if (!has)
-        return true;
-    int32_t ahead = w->has_before[which] ? pdu_serial_distance(w->before[which], number) : 0;
-    w->has_before[which] = true;
-    w->before[which] = number;
+/* Behind a login, other digests can hold: what is sought begins there. */
+static bool is_login(const uint8_t *head) {
+    uint8_t opcode = pdu_parse(head).opcode;
+    return opcode == PDU_LOGIN_REQUEST || opcode == PDU_LOGIN_RESPONSE;
+}
+
+/* Of one sender, not before `least`, and not far behind it. */
+static bool goes_on(struct candidate *c, unsigned which, uint32_t number, uint32_t next) {
+    int32_t ahead = c->has_least[which] ? pdu_serial_distance(c->least[which], number) : 0;
+    c->has_least[which] = true;
+    c->least[which] = next;
     return ahead >= 0 && ahead < MOST_AHEAD;
 }
 
-static bool digest_holds(const uint8_t *bytes, size_t count, struct cursor *digest) {
-    return cursor_le32(digest) == crc32c(0, bytes, count);
+/* Each number is taken once: what is sent again (7.2) is not believed, and what follows it is. */
+static bool fits(const struct seek *s, struct candidate *c, const uint8_t *head) {
+    struct pdu_numbers n = pdu_numbers(head);
+    return shape_fits(head, s->of_initiator) && !is_login(head) &&
+           (!n.has_number || goes_on(c, 0, n.number, n.number + (n.counts ? 1 : 0))) &&
+           (!n.has_expected || goes_on(c, 1, n.expected, n.expected));
 }
 
-/* The header digest, when there is one, at `c`. */
-static enum verdict check_header(struct walk *w, struct cursor *c, const uint8_t *head,
-                                 size_t head_bytes) {
-    if ((w->framing & HEADER_DIGEST) == 0)
-        return BELIEVED;
-    if (cursor_left(c) < PDU_DIGEST_BYTES)
+/* Takes `bytes` and, unless they have none, their digest. */
+static enum verdict take_part(struct seek *s, struct candidate *c, struct cursor *in, size_t bytes,
+                              bool has_digest) {
+    size_t whole = bytes + (has_digest ? (size_t)PDU_DIGEST_BYTES : 0);
+    const uint8_t *part = in->next;
+    c->needs += whole;
+    if (cursor_left(in) < whole)
         return UNDECIDED;
-    if (!digest_holds(head, head_bytes, c))
+    cursor_skip(in, bytes);
+    if (!has_digest)
+        return BELIEVED;
+    s->work += bytes;
+    if (cursor_le32(in) != crc32c(0, part, bytes))
         return REJECTED;
-    w->belief += FOR_DIGEST;
+    c->belief = (uint16_t)(c->belief + FOR_DIGEST);
     return BELIEVED;
 }
 
-static enum verdict check_data(struct walk *w, struct cursor *c, const struct pdu *pdu) {
-    size_t padded = ((size_t)pdu->data_bytes + 3) / 4 * 4;
-    bool digest = (w->framing & DATA_DIGEST) != 0 && padded > 0;
-    const uint8_t *data = c->next;
-    if (padded + (digest ? (size_t)PDU_DIGEST_BYTES : 0) > cursor_left(c))
-        return UNDECIDED;
-    cursor_skip(c, padded);
-    if (!digest)
-        return BELIEVED;
-    if (!digest_holds(data, padded, c))
-        return REJECTED;
-    w->belief += FOR_DIGEST;
-    return BELIEVED;
-}
-
-/* One PDU further. */
-static enum verdict step(struct walk *w) {
-    struct cursor c = cursor_of(w->view->bytes, w->view->length);
-    cursor_skip(&c, w->at);
-    const uint8_t *head = c.next;
-    if (cursor_left(&c) < PDU_HEAD_BYTES)
-        return UNDECIDED;
-    struct pdu pdu = pdu_parse(head);
-    struct pdu_numbers numbers = pdu_numbers(head);
-    if (!shape_fits(head, w->of_initiator) || !goes_on(w, 0, numbers.has_number, numbers.number) ||
-        !goes_on(w, 1, numbers.has_expected, numbers.expected))
-        return REJECTED;
-    size_t head_bytes = PDU_HEAD_BYTES + (size_t)pdu.ahs_bytes;
-    if (cursor_left(&c) < head_bytes)
-        return UNDECIDED;
-    cursor_skip(&c, head_bytes);
-    enum verdict verdict = check_header(w, &c, head, head_bytes);
-    if (verdict == BELIEVED)
-        verdict = check_data(w, &c, &pdu);
+static enum verdict take_parts(struct seek *s, struct candidate *c, struct cursor *in) {
+    struct pdu pdu = pdu_parse(in->next);
+    size_t padded = ((size_t)pdu.data_bytes + 3) / 4 * 4;
+    c->needs = c->at;
+    c->had_data |= padded > 0;
+    enum verdict verdict = take_part(s, c, in, PDU_HEAD_BYTES + (size_t)pdu.ahs_bytes,
+                                     (c->framing & HEADER_DIGEST) != 0);
     if (verdict != BELIEVED)
         return verdict;
-    bool start = is_segment_start(w->view, w->at);
-    w->belief += FOR_SHAPE + (start ? (unsigned)FOR_START : 0);
-    w->begins_segment |= start && w->pdus == 0;
-    w->had_data |= pdu.data_bytes > 0;
-    w->pdus++;
-    w->at = (size_t)(c.next - w->view->bytes);
+    return take_part(s, c, in, padded, (c->framing & DATA_DIGEST) != 0 && padded > 0);
+}
+
+/* One PDU further; it counts for nothing before it is whole. */
+static enum verdict step(struct seek *s, const struct seek_view *view, struct candidate *c) {
+    struct cursor in = cursor_of(view->bytes, view->length);
+    struct candidate next = *c;
+    if (view->length < c->needs)
+        return UNDECIDED;
+    cursor_skip(&in, c->at);
+    s->work += HEADER_WORK;
+    if (!fits(s, &next, in.next))
+        return REJECTED;
+    enum verdict verdict = take_parts(s, &next, &in);
+    if (verdict == UNDECIDED)
+        c->needs = next.needs;
+    if (verdict != BELIEVED)
+        return verdict;
+    bool start = is_segment_start(view, c->at);
+    next.belief = (uint16_t)(next.belief + FOR_SHAPE + (start ? FOR_START : 0));
+    next.begins_segment |= start && c->pdus == 0;
+    next.pdus++;
+    next.at = next.needs;
+    next.needs += PDU_HEAD_BYTES;
+    *c = next;
     return BELIEVED;
+}
+
+static bool is_exhausted(const struct seek *s) {
+    return s->work > MOST_WORK;
 }
 
 /*
  * Whether data is followed by a digest shows only with data: as long as none was among them, more
  * PDUs are looked at when they are there.
  */
-static enum verdict judge(const struct seek *s, const struct seek_view *view,
-                          const struct candidate *candidate, struct walk *w) {
-    *w = (struct walk){.view = view,
-                       .of_initiator = s->of_initiator,
-                       .framing = candidate->framing,
-                       .at = candidate->start};
+static bool wants_more(const struct seek *s, const struct candidate *c) {
+    return c->belief < ENOUGH || (!s->digests.data_known && !c->had_data && c->pdus < MOST_PDUS);
+}
+
+static enum verdict judge(struct seek *s, const struct seek_view *view, struct candidate *c) {
     enum verdict verdict = BELIEVED;
-    bool data_known = s->digests.data_known;
-    while (verdict == BELIEVED && (w->belief < ENOUGH || (!data_known && !w->had_data)))
-        verdict = step(w);
-    if (verdict == UNDECIDED && w->belief >= ENOUGH)
-        return BELIEVED;
-    return verdict;
+    while (verdict == BELIEVED && !is_exhausted(s) && wants_more(s, c))
+        verdict = step(s, view, c);
+    if (is_exhausted(s))
+        return UNDECIDED;
+    return verdict == UNDECIDED && c->belief >= ENOUGH ? BELIEVED : verdict;
 }
 
-static bool is_whole(const struct walk *w) {
-    return w->pdus > 0 && w->at == w->view->length && w->begins_segment;
+/* One that just fills what is there. */
+static bool is_whole(const struct seek_view *view, const struct candidate *c) {
+    return c->pdus > 0 && c->at == view->length && c->begins_segment;
 }
 
-static void take_hit(const struct seek *s, const struct candidate *candidate, const struct walk *w,
-                     struct seek_hit *hit) {
-    hit->start = candidate->start;
+static void take_hit(const struct seek *s, const struct candidate *c, struct seek_hit *hit) {
+    hit->start = c->start;
     hit->digests = (struct seek_digests){.header_known = true,
-                                         .header = (candidate->framing & HEADER_DIGEST) != 0,
-                                         .data_known = s->digests.data_known || w->had_data,
-                                         .data = (candidate->framing & DATA_DIGEST) != 0};
+                                         .header = (c->framing & HEADER_DIGEST) != 0,
+                                         .data_known = s->digests.data_known || c->had_data,
+                                         .data = (c->framing & DATA_DIGEST) != 0};
+}
+
+/* When no more is waited for, all that is still of use is one to guess with. */
+static bool is_of_use(const struct seek_view *view, const struct candidate *c, size_t before) {
+    return !view->last_chance || (before == 0 && is_whole(view, c));
 }
 
 /* True: the first place that is believed is the first that is not rejected. */
 static bool decide(struct seek *s, const struct seek_view *view, struct seek_hit *hit) {
     size_t kept = 0;
-    bool found = false;
-    for (size_t i = 0; i < s->count && !found; i++) {
+    for (size_t i = 0; i < s->count; i++) {
         struct candidate candidate = s->candidates[i];
-        struct walk w;
-        enum verdict verdict = judge(s, view, &candidate, &w);
+        enum verdict verdict = judge(s, view, &candidate);
         if (verdict == BELIEVED && (kept == 0 || view->last_chance)) {
-            take_hit(s, &candidate, &w, hit);
-            found = true;
-        } else if (verdict != REJECTED) {
-            s->candidates[kept++] = candidate;
+            take_hit(s, &candidate, hit);
+            return true;
         }
+        if (verdict != REJECTED && is_of_use(view, &candidate, kept))
+            s->candidates[kept++] = candidate;
     }
-    if (!found)
-        s->count = kept;
-    return found;
+    s->count = kept;
+    return false;
 }
 
-/* Nothing is certain, and no more will be waited for: one that just fills what is there. */
-static bool guess(const struct seek *s, const struct seek_view *view, struct seek_hit *hit) {
-    for (size_t i = 0; i < s->count; i++) {
-        struct walk w;
-        judge(s, view, &s->candidates[i], &w);
-        if (!is_whole(&w))
-            continue;
-        take_hit(s, &s->candidates[i], &w, hit);
-        return true;
-    }
-    return false;
+/* Nothing is certain, and no more will be waited for. */
+static bool guess(const struct seek *s, struct seek_hit *hit) {
+    if (s->count == 0 || is_exhausted(s))
+        return false;
+    take_hit(s, &s->candidates[0], hit);
+    return true;
 }
 
 static bool is_possible(const struct seek *s, uint8_t framing) {
@@ -193,10 +194,17 @@ static bool is_possible(const struct seek *s, uint8_t framing) {
            (!s->digests.data_known || s->digests.data == data);
 }
 
+static bool has_room(const struct seek *s) {
+    return s->count + FRAMINGS <= SEEK_CANDIDATES;
+}
+
 static void add(struct seek *s, size_t start) {
     for (int framing = FRAMINGS - 1; framing >= 0; framing--) {
-        if (is_possible(s, (uint8_t)framing) && s->count < SEEK_CANDIDATES)
-            s->candidates[s->count++] = (struct candidate){start, (uint8_t)framing};
+        if (is_possible(s, (uint8_t)framing))
+            s->candidates[s->count++] = (struct candidate){.start = start,
+                                                           .at = start,
+                                                           .needs = start + PDU_HEAD_BYTES,
+                                                           .framing = (uint8_t)framing};
     }
 }
 
@@ -206,25 +214,25 @@ void seek_init_here(struct seek *s, bool of_initiator, const struct seek_digests
     add(s, 0);
 }
 
+static bool is_more_to_scan(const struct seek *s, const struct seek_view *view) {
+    return has_room(s) && s->scanned + PDU_HEAD_BYTES <= view->length;
+}
+
 /* New places, as long as there is room for them. */
 static void scan(struct seek *s, const struct seek_view *view) {
-    for (; s->scanned + PDU_HEAD_BYTES <= view->length; s->scanned++) {
+    for (; is_more_to_scan(s, view); s->scanned++) {
         if (s->phase >= 0 && (s->scanned & 3) != (size_t)s->phase)
             continue;
-        if (s->count + FRAMINGS > SEEK_CANDIDATES)
-            return;
         if (shape_fits(view->bytes + s->scanned, s->of_initiator))
             add(s, s->scanned);
     }
 }
 
 bool seek_find(struct seek *s, const struct seek_view *view, struct seek_hit *hit) {
-    size_t before;
     do {
-        before = s->scanned;
         scan(s, view);
         if (decide(s, view, hit))
             return true;
-    } while (s->scanned > before && s->scanned + PDU_HEAD_BYTES <= view->length);
-    return view->last_chance && guess(s, view, hit);
+    } while (is_more_to_scan(s, view) && !is_exhausted(s));
+    return view->last_chance && guess(s, hit);
 }

@@ -4,7 +4,12 @@
  *
  * Input: operations of a byte each with a 16-bit length (little-endian) behind. The low two bits of
  * the byte: 0 data to the target, 1 data to the initiator, 2 a hole to the target, 3 to the
- * initiator. 04h: the second connection. 08h: close it first. The data follows its length.
+ * initiator. 04h: the second connection. 08h: close it first, for the reason in 30h. 80h: if it has
+ * to be opened, its beginning was not seen. The data follows its length.
+ *
+ * 40h: something else: 0 so many milliseconds pass, 1 somebody finds out what the portal is, with
+ * the number of its targets in 30h, 2 connections that are opened from now on are on the port whose
+ * number is the length, 3 the same, with the client's and the server's port confused.
  */
 #include "common/cursor.h"
 #include "tap/iscsi/iscsi.h"
@@ -54,10 +59,50 @@ static void take_path(struct sink *s, const struct sink_path *path, uint64_t tim
 }
 
 struct ends {
+    struct iscsi *iscsi;
     struct tcp_consumer consumer;
     void *connections[2];
+    struct tcp_endpoints endpoints;
     uint64_t now_ns;
 };
+
+static void check_pending(const struct ends *e) {
+    uint64_t pending_ns = iscsi_oldest_pending(e->iscsi);
+    check(pending_ns == UINT64_MAX || pending_ns <= e->now_ns);
+}
+
+static void identify(struct ends *e, size_t count) {
+    static struct identity_unit unit = {.lun = UINT64_C(1) << 48,
+                                        .designator = "naa.6001",
+                                        .size_bytes = 4096 * 512,
+                                        .block_bytes = 512,
+                                        .is_disk = true};
+    struct identity_target targets[] = {
+        {.name = "iqn.a", .units = &unit, .unit_count = 1}, {.name = "iqn.b"}, {.name = "iqn.c"}};
+    struct identity identity = {.targets = targets, .target_count = count};
+    while (iscsi_wants_identity(e->iscsi, &identity.portal))
+        iscsi_identify(e->iscsi, &identity, e->now_ns);
+}
+
+static void befall(struct ends *e, uint8_t what, uint64_t length) {
+    switch (what & 3) {
+    case 0:
+        e->now_ns += length * 1000000;
+        iscsi_tick(e->iscsi, e->now_ns);
+        break;
+    case 1:
+        identify(e, what >> 4 & 3);
+        break;
+    case 2:
+        e->endpoints.client_port = 4;
+        e->endpoints.server_port = (uint16_t)length;
+        break;
+    case 3:
+        e->endpoints.client_port = (uint16_t)length;
+        e->endpoints.server_port = 4;
+        break;
+    }
+}
 
 static void operate(struct ends *e, uint8_t what, struct cursor data, uint64_t length) {
     void **connection = &e->connections[what >> 2 & 1];
@@ -69,9 +114,8 @@ static void operate(struct ends *e, uint8_t what, struct cursor data, uint64_t l
         *connection = NULL;
     }
     if (*connection == NULL) {
-        struct tcp_endpoints endpoints = {.family = 4, .client_port = 4, .server_port = 3260};
         *connection =
-            e->consumer.open(e->consumer.context, &endpoints, (what & 0x80) == 0, e->now_ns);
+            e->consumer.open(e->consumer.context, &e->endpoints, (what & 0x80) == 0, e->now_ns);
     }
     if (*connection == NULL)
         return;
@@ -89,14 +133,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct tracker_limits limits = {.open_exchanges = 16, .payload_bytes = 256 << 10, .paths = 8};
     struct tracker *tracker = tracker_create(&sink, &limits);
     struct iscsi *iscsi = iscsi_create(tracker);
-    struct ends ends = {.consumer = iscsi_consumer(iscsi)};
+    struct ends ends = {.iscsi = iscsi,
+                        .consumer = iscsi_consumer(iscsi),
+                        .endpoints = {.family = 4, .client_port = 4, .server_port = 3260}};
     struct cursor c = cursor_of(data, size);
     while (cursor_left(&c) >= 3) {
         uint8_t what = cursor_u8(&c);
         uint64_t length = cursor_le16(&c);
+        if ((what & 0x40) != 0) {
+            befall(&ends, what, length);
+            check_pending(&ends);
+            continue;
+        }
         size_t bytes = (what & 2) != 0 ? 0 : (size_t)length;
         operate(&ends, what, cursor_child(&c, bytes < cursor_left(&c) ? bytes : cursor_left(&c)),
                 length);
+        check_pending(&ends);
     }
     for (int i = 0; i < 2; i++) {
         if (ends.connections[i] != NULL)

@@ -244,6 +244,28 @@ Test(iscsi_search, nothing_comes_behind_the_hole) {
     }
 }
 
+/* PDUs begin at multiples of four bytes of the stream, wherever segments do. */
+Test(iscsi_search, place_lost_in_the_middle_of_a_segment) {
+    for (size_t cut = 1; cut < 100; cut++) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        struct iscsi_link l = link_session(&w);
+        struct made_pdu *nonsense = make_pdu(0x07, 5);
+        nonsense->data_bytes = 96;
+        w.cut = cut;
+        link_send(&l, TO_TARGET, nonsense);
+        cr_assert_eq(iscsi_counters(w.iscsi)->malformed, 1);
+        cr_assert_eq(GAPS(w), 1);
+        chat(&l);
+        link_write(&l, 6, 100, 1, 512, 1);
+        link_response(&l, 6, GOOD);
+        cr_assert_eq(UPDATES(w), 1, "cut %zu", cut);
+        cr_assert_eq(iscsi_oldest_pending(w.iscsi), UINT64_MAX);
+        free(nonsense);
+        iscsi_world_end(&w);
+    }
+}
+
 /* Nothing on it can be read: every volume of the target is in doubt for as long as it goes on. */
 Test(iscsi_search, nothing_is_found) {
     struct iscsi_world w;
@@ -267,6 +289,26 @@ Test(iscsi_search, nothing_is_found) {
     link_response(&l, 6, GOOD);
     cr_assert_eq(UPDATES(w), 1, "found after all");
     iscsi_world_end(&w);
+}
+
+/* Another protocol, joined in the middle: it has nothing to do with volumes. */
+Test(iscsi_search, other_protocols_are_let_go) {
+    for (int hole = 0; hole < 2; hole++) {
+        struct iscsi_world w;
+        iscsi_world_make(&w);
+        struct iscsi_link known = link_session(&w);
+        struct iscsi_link other = link_open(&w, 5432, false);
+        link_write(&known, 5, 100, 1, 512, 1);
+        link_bytes(&other, TO_TARGET, "select * from t;", 16);
+        let_time_pass(&w, 4 * NS_PER_SECOND);
+        if (hole)
+            link_hole(&other, TO_INITIATOR, 100);
+        else
+            link_bytes(&other, TO_INITIATOR, "nothing", 7);
+        cr_assert_eq(other.connection, NULL);
+        cr_assert_eq(GAPS(w), 0);
+        iscsi_world_end(&w);
+    }
 }
 
 /* A session that shows up late was unseen before: what it wrote then, nobody knows. */
