@@ -124,7 +124,8 @@ static void take_segment(void *context, const struct tcp_segment *segment) {
 }
 
 static void take_packets(struct survey *s, const struct packets *packets) {
-    struct tcp_consumer consumer = {s, take_open, take_data, take_hole, take_close};
+    struct tcp_consumer consumer = {
+        .context = s, .open = take_open, .data = take_data, .hole = take_hole, .close = take_close};
     struct tcp_limits limits = tcp_default_limits();
     s->tcp = tcp_create(&consumer, &limits);
     AUTO(decap) decap = decap_create(&(struct decap_output){.context = s, .tcp = take_segment});
