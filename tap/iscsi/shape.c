@@ -205,8 +205,10 @@ static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
 }
 
 bool shape_fits(const uint8_t head[PDU_HEAD_BYTES], bool initiator) {
+    const struct outline *o = outline_of(byte_at(head, 0) & 0x3f, initiator);
+    if (o == NULL)
+        return false; /* as for nearly all bytes that are looked at */
     struct pdu pdu = pdu_parse(head);
-    const struct outline *o = outline_of(pdu.opcode, initiator);
-    return o != NULL && fits_outline(head, &pdu, o) && fits_details(head, &pdu) &&
+    return fits_outline(head, &pdu, o) && fits_details(head, &pdu) &&
            (initiator || fits_window(head));
 }
