@@ -10,6 +10,12 @@ bool continuity_unseen(const struct session *s, uint64_t time_ns) {
     return command_numbers_missing(&s->commands) > s->unseen_ended;
 }
 
+void continuity_count_unseen(struct session *s) {
+    /* One that began before anything was known of the numbers is none of those that are missing. */
+    if (s->unseen_ended < command_numbers_missing(&s->commands))
+        s->unseen_ended++;
+}
+
 static void set_jumped(struct session *s, uint64_t since_ns) {
     s->owner->jumped_count += (size_t)(since_ns > 0);
     s->owner->jumped_count -= (size_t)(s->jumped_ns > 0);

@@ -247,7 +247,7 @@ static void end_unseen(struct connection *c, struct task *task, const struct fra
     bool refused = response.response == 0 &&
                    tracker_was_refused(response.status, cursor_ok(&sense) ? sense.next : NULL,
                                        cursor_left(&sense));
-    s->unseen_ended++;
+    continuity_count_unseen(s);
     if (!refused && (task == NULL || (!task->reads && !task->lun_known)))
         tracker_nexus_gap(s->nexus, GAP_STREAM_HOLE, text, time_ns);
     else if (!refused && task->lun_known)
@@ -290,7 +290,7 @@ static void end_data_in(struct connection *c, const struct flow *flow, uint64_t 
         return;
     if (task->kind == TASK_UNSEEN) {
         if (pdu_data(flow->framer.head).has_status) {
-            c->session->unseen_ended++;
+            continuity_count_unseen(c->session);
             session_task_end(c->session, task);
         }
         return;

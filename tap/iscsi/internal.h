@@ -298,6 +298,8 @@ void resume_release(struct iscsi *i);
 void continuity_check(struct connection *c, enum tcp_direction direction, uint64_t time_ns);
 /* May commands be in flight that were not seen? */
 bool continuity_unseen(const struct session *s, uint64_t time_ns);
+/* A command ended that had passed unseen. */
+void continuity_count_unseen(struct session *s);
 /* Statuses passed unseen on this connection, since since_ns. */
 void continuity_statuses_lost(struct connection *c, uint64_t since_ns);
 /* Numbers that are missing may come on another connection, for a while. */

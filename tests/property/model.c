@@ -22,15 +22,46 @@ void model_release(struct model *m) {
     rangeset_release(&m->gaps);
 }
 
+static bool is_of(const struct model *m, uint64_t path) {
+    for (size_t i = 0; i < m->alias_count; i++) {
+        if (m->aliases[i] == path)
+            return true;
+    }
+    return path == m->path;
+}
+
+/* As the store joins paths: somebody said so, or the logical unit has the same designator. */
+static bool is_joined(const struct model *m, const struct path_record *path,
+                      const struct path_record *own) {
+    if (path->same_as == m->path || (own != NULL && own->same_as == path->path))
+        return true;
+    return own != NULL && own->designator_bytes > 0 &&
+           own->designator_bytes == path->designator_bytes &&
+           memcmp(own->designator, path->designator, path->designator_bytes) == 0;
+}
+
+static void find_aliases(struct model *m, const struct replay *replay) {
+    const struct path_record *own = NULL;
+    for (size_t i = 0; i < replay->count; i++) {
+        const struct record *r = &replay->records[i].record;
+        if (r->type == RECORD_PATH && r->path.path == m->path)
+            own = &r->path;
+    }
+    m->announced = own != NULL;
+    m->alias_count = 0;
+    for (size_t i = 0; i < replay->count; i++) {
+        const struct record *r = &replay->records[i].record;
+        if (r->type == RECORD_PATH && is_joined(m, &r->path, own) && !is_of(m, r->path.path) &&
+            m->alias_count < MODEL_ALIASES)
+            m->aliases[m->alias_count++] = r->path.path;
+    }
+}
+
 void model_reset(struct model *m, const uint8_t *base, const struct replay *replay) {
     memcpy(m->image, base, m->size);
     memset(m->dirty, 0, m->size / MODEL_CHUNK + 1);
     rangeset_clear(&m->gaps);
-    m->announced = false;
-    for (size_t i = 0; i < replay->count; i++) {
-        const struct record *r = &replay->records[i].record;
-        m->announced |= r->type == RECORD_PATH && r->path.path == m->path;
-    }
+    find_aliases(m, replay);
 }
 
 static bool clip(const struct model *m, uint64_t offset, uint64_t *length) {
@@ -83,7 +114,7 @@ static bool in_doubt(const struct model *m, uint64_t offset, uint64_t length) {
 
 static struct model *model_of(const struct models *all, uint64_t path) {
     for (size_t i = 0; i < all->count; i++) {
-        if (all->list[i].path == path)
+        if (is_of(&all->list[i], path))
             return &all->list[i];
     }
     return NULL;

@@ -9,10 +9,12 @@
 #include "common/rangeset.h"
 #include "tests/property/replay.h"
 
-enum { MODEL_BLOCK = 512, MODEL_CHUNK = 65536 };
+enum { MODEL_BLOCK = 512, MODEL_CHUNK = 65536, MODEL_ALIASES = 8 };
 
 struct model {
     uint64_t path;
+    uint64_t aliases[MODEL_ALIASES]; /* other paths to the same volume */
+    size_t alias_count;
     uint8_t *image;
     uint64_t size;
     struct rangeset gaps;
