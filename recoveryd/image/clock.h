@@ -13,6 +13,13 @@
 
 enum { CLOCK_MONITORS = 64 };
 
+/*
+ * How long before a monitor knows of a loss it may have happened. The gap of it, over the whole
+ * volume, begins where all was still right; what was lost may have been written up to this much
+ * later. The monitor says so itself of what it saw meanwhile, but not of what others saw.
+ */
+#define CLOCK_LOSS_NS (UINT64_C(2) * 1000000000)
+
 /* Zero-initialise. */
 struct clock_table {
     struct clock_row {
@@ -29,6 +36,8 @@ void clock_table_add(struct clock_table *t, uint64_t monitor);
 /* Fills the errors in. */
 int clock_table_read_errors(struct clock_table *t, struct index_reader *r, struct error *err);
 
+/* Without passing the greatest number. */
+uint64_t clock_sum(uint64_t a, uint64_t b);
 /* How far apart time marks of both must be. */
 uint64_t clock_table_between(const struct clock_table *t, uint64_t a, uint64_t b);
 /* The most that any two may be apart; 0 for one monitor. */

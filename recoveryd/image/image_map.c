@@ -16,8 +16,13 @@ static struct image_run run_of(const struct piece *p) {
  */
 
 /* A gap, as the older one of two. */
-static struct image_run gap_run(uint16_t reason, const struct stamp *stamp) {
-    return (struct image_run){.kind = RUN_UNKNOWN, .gap_reason = reason, .stamp = *stamp};
+static struct image_run gap_run(uint64_t start, uint64_t end, uint16_t reason,
+                                const struct stamp *stamp) {
+    return (struct image_run){.offset_bytes = start,
+                              .length_bytes = end - start,
+                              .kind = RUN_UNKNOWN,
+                              .gap_reason = reason,
+                              .stamp = *stamp};
 }
 
 static bool is_gap(const struct image_run *run) {
@@ -43,6 +48,19 @@ static uint64_t begin_of(const struct image_run *run) {
     return known ? run->issued_ns : run->stamp.time_ns;
 }
 
+/*
+ * Whether what a gap of another monitor stands for may have come after this: the change was in
+ * flight then, or the clocks are not good enough, or a loss was known too late.
+ */
+static bool may_precede(const struct image_run *newer, const struct image_run *gap,
+                        uint64_t apart) {
+    bool whole = gap->length_bytes == UINT64_MAX;
+    bool in_flight = begin_of(newer) < newer->stamp.time_ns;
+    uint64_t reach_ns = whole ? clock_sum(apart, CLOCK_LOSS_NS) : apart;
+    bool near = gap->stamp.time_ns >= minus(begin_of(newer), reach_ns);
+    return near && (in_flight || reach_ns > 0);
+}
+
 /* Why it is not known which of the two came last; 0: it is. `older` has the lesser stamp. */
 static uint16_t rivalry(void *context, const struct image_run *newer,
                         const struct image_run *older) {
@@ -51,10 +69,8 @@ static uint16_t rivalry(void *context, const struct image_run *newer,
         same_content(newer, older))
         return 0;
     uint64_t apart = clock_table_between(&im->clocks, newer->stamp.monitor, older->stamp.monitor);
-    if (is_gap(older)) {
-        bool close = older->stamp.time_ns >= minus(newer->stamp.time_ns, apart);
-        return close && apart > 0 ? older->gap_reason : 0;
-    }
+    if (is_gap(older))
+        return may_precede(newer, older, apart) ? older->gap_reason : 0;
     if (older->stamp.time_ns >= begin_of(newer) && begin_of(newer) < newer->stamp.time_ns)
         return GAP_OVERLAP;
     return older->stamp.time_ns >= minus(begin_of(newer), apart) && apart > 0 ? GAP_CLOCK : 0;
@@ -74,7 +90,7 @@ static void lower_reach(const struct image *im, const struct image_run *run, uin
  */
 static void lay_gap(struct image *im, struct overlay *o, uint64_t start, uint64_t end,
                     uint16_t reason, const struct stamp *since) {
-    struct image_run gap = gap_run(reason, since);
+    struct image_run gap = gap_run(start, end, reason, since);
     if (image_has_rivals(im))
         overlay_doubt(o, start, end, &gap, rivalry, im);
     overlay_taint(o, start, end, reason, since);
@@ -90,9 +106,11 @@ static void lay_piece(struct image *im, struct overlay *o, const struct piece *p
     struct image_run run = run_of(p);
     if (image_has_rivals(im)) {
         overlay_doubt(o, p->offset_bytes, end, &run, rivalry, im);
-        lower_reach(im, &run, reach_ns);
     }
+    size_t before = o->run_count;
     overlay_fill(o, p->offset_bytes, end, &run);
+    if (o->run_count > before)
+        lower_reach(im, &run, reach_ns); /* what cannot be seen has no rivals */
 }
 
 static void lay_base_piece(struct overlay *o, const struct piece *p, const struct stamp *holder) {
@@ -156,6 +174,17 @@ static int lay_floors(struct image *im, struct overlay *o, size_t *next, const s
     return code;
 }
 
+/* A whole gap below all pieces that count may still be too close to them. */
+static void lay_close_gaps(struct image *im, struct overlay *o, size_t next, uint64_t reach_ns) {
+    for (; next < im->floor_count && im->floors[next].kind != FLOOR_ZERO; next++) {
+        const struct image_floor *floor = &im->floors[next];
+        if (floor->stamp.time_ns < minus(reach_ns, CLOCK_LOSS_NS))
+            return;
+        if (floor->kind == FLOOR_GAP)
+            lay_gap(im, o, 0, UINT64_MAX, floor->reason, &floor->stamp);
+    }
+}
+
 /* Below what covers everything only rivals count, and those above the baseline only. */
 static bool goes_on(const struct image *im, const struct overlay *o, const struct piece *piece,
                     uint64_t reach_ns) {
@@ -185,6 +214,8 @@ static int lay_all(struct image *im, struct overlay *o, uint64_t chunk, struct e
         if (code == 0)
             lay_piece(im, o, &piece, &reach_ns);
     }
+    if (rivals && overlay_covered(o))
+        lay_close_gaps(im, o, floor, reach_ns);
     overlay_fill(o, 0, UINT64_MAX, &(struct image_run){.kind = RUN_UNKNOWN});
     return code == ERR_NOT_FOUND ? 0 : code;
 }

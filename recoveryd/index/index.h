@@ -189,6 +189,9 @@ enum derived_state {
     DERIVED_STATES
 };
 
+/* A command that takes longer has been given up by its initiator. */
+#define INDEX_IN_FLIGHT_NS (UINT64_C(60) * 1000000000)
+
 #define DERIVED_MOST_BYTES (UINT64_C(64) << 30)
 
 /* An update whose content follows from what the volumes held. */
@@ -287,7 +290,8 @@ int index_put_audit(struct index_writer *w, const struct stamp *stamp,
  * What follows from other content (COPY, OR, XOR; audits) is settled later, by recoveryd/settle. A
  * writer that does so names the number of the facts that it relied on: when they have changed
  * meanwhile (a baseline, a path that joined, a contradiction), its commit is ERR_BUSY and writes
- * nothing. Facts that may make content wrong that was derived before make it wait again.
+ * nothing. Facts that may make content wrong that was derived before make it wait again; so does an
+ * update or gap that comes late and was in flight over the source of a copy at that copy's end.
  */
 void index_rely_on_facts(struct index_writer *w, uint64_t facts);
 /* Content of one part of an update that is derived; `piece` lies in one chunk of the lowest level.

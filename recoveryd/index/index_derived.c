@@ -229,6 +229,80 @@ int upset_apply(struct index_writer *w, struct error *err) {
     return code == 0 ? writer_flush(w, err) : code;
 }
 
+/* --- what was in flight while it was copied -----------------------------------------------------
+ */
+
+void flights_add(struct flights *f, uint64_t issued_ns, uint64_t ended_ns, uint64_t offset_bytes,
+                 uint64_t length_bytes) {
+    uint64_t left = UINT64_MAX - offset_bytes;
+    struct flight flight = {issued_ns, ended_ns, offset_bytes,
+                            offset_bytes + (length_bytes < left ? length_bytes : left)};
+    if (issued_ns == 0 || issued_ns >= ended_ns || length_bytes == 0)
+        return;
+    if (f->count < FLIGHTS) {
+        f->list[f->count++] = flight;
+        return;
+    }
+    struct flight *last = &f->list[FLIGHTS - 1];
+    last->issued_ns = issued_ns < last->issued_ns ? issued_ns : last->issued_ns;
+    last->ended_ns = ended_ns > last->ended_ns ? ended_ns : last->ended_ns;
+    last->start = flight.start < last->start ? flight.start : last->start;
+    last->end = flight.end > last->end ? flight.end : last->end;
+}
+
+static uint64_t flights_begin(const struct flights *f) {
+    uint64_t from_ns = UINT64_MAX;
+    for (size_t i = 0; i < f->count; i++)
+        from_ns = f->list[i].issued_ns < from_ns ? f->list[i].issued_ns : from_ns;
+    return from_ns;
+}
+
+/* Which path it was does not matter: that several are one volume may be found later. */
+static bool was_disturbed(const struct flights *f, const struct derived_entry *d) {
+    uint64_t end = d->source_offset_bytes + d->length_bytes;
+    for (size_t i = 0; d->op == UPDATE_COPY && i < f->count; i++) {
+        const struct flight *flight = &f->list[i];
+        if (flight->issued_ns <= d->source_until_ns && d->source_until_ns < flight->ended_ns &&
+            flight->start < end && d->source_offset_bytes < flight->end)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * The first copy that was disturbed: others may rest upon it. Of one that waits nothing is known
+ * yet, but whoever is about to settle it has to look again. (No copy has a stamp before the time of
+ * its source.)
+ */
+static int upset_disturbed(struct index_writer *w, enum index_table table, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct kv_key from = key_waiting(&(struct stamp){.time_ns = flights_begin(&w->flights)}, 0);
+    int code = kv_cursor_open(w->txn, table, &c, err);
+    if (code != 0)
+        return code;
+    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
+        struct derived_entry d;
+        code = value_decode_derived(item, &d, err);
+        if (code != 0)
+            return code;
+        if (!was_disturbed(&w->flights, &d))
+            continue;
+        upset_add(&w->upset, table != TABLE_DERIVED, d.stamp.time_ns);
+        return 0;
+    }
+    return index_ended(code);
+}
+
+int flights_upset(struct index_writer *w, struct error *err) {
+    static const enum index_table tables[] = {TABLE_DERIVED, TABLE_DERIVED_DONE,
+                                              TABLE_DERIVED_STUCK};
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < 3 && w->flights.count > 0; i++)
+        code = upset_disturbed(w, tables[i], err);
+    return code;
+}
+
 /* --- audits --------------------------------------------------------------------------------------
  */
 

@@ -40,6 +40,21 @@ struct upset {
     uint64_t from_ns;
 };
 
+/*
+ * Changes that ended at a time but had begun at another: a copy that was taken between both may
+ * have met either content. What is more than FLIGHTS is merged into the last one.
+ */
+enum { FLIGHTS = 512 };
+struct flights {
+    struct flight {
+        uint64_t issued_ns;
+        uint64_t ended_ns;
+        uint64_t start; /* bytes of the volume */
+        uint64_t end;
+    } list[FLIGHTS];
+    size_t count;
+};
+
 struct index_writer {
     struct kv *kv;
     struct kv_txn *txn; /* NULL until something had to be written down */
@@ -48,6 +63,7 @@ struct index_writer {
     size_t capacity;
     struct buffer values;
     struct upset upset;
+    struct flights flights;
     bool checks_facts; /* commits only while the facts have the number `facts` */
     uint64_t facts;
 };
@@ -78,6 +94,10 @@ int derived_put(struct index_writer *w, const struct stamp *stamp,
 /* --- what a commit upsets --- */
 
 void upset_add(struct upset *u, bool resolved, uint64_t from_ns);
+void flights_add(struct flights *f, uint64_t issued_ns, uint64_t ended_ns, uint64_t offset_bytes,
+                 uint64_t length_bytes);
+/* Adds the first copy that was taken while one of them was in flight over its source. */
+int flights_upset(struct index_writer *w, struct error *err);
 /* Before the transaction is committed: reopens what is upset, and counts the facts on. */
 int upset_apply(struct index_writer *w, struct error *err);
 int facts_read(struct kv_txn *txn, uint64_t *facts, struct error *err);

@@ -167,6 +167,8 @@ int index_commit(struct index_writer *w, struct error *err) {
     int code = w->count > 0 ? writer_flush(w, err) : 0;
     if (code == 0 && w->txn != NULL && w->checks_facts)
         code = check_facts(w, err);
+    if (code == 0 && w->txn != NULL)
+        code = flights_upset(w, err);
     if (code == 0 && w->upset.facts)
         code = upset_apply(w, err);
     if (code == 0 && w->txn != NULL)
@@ -285,6 +287,8 @@ int index_put_update(struct index_writer *w, const struct stamp *stamp,
     int code = put_event(w, stamp, update, err);
     if (code != 0 || update->op == UPDATE_FLUSH || update->length_bytes == 0)
         return code;
+    flights_add(&w->flights, update->issued_ns, stamp->time_ns, update->offset_bytes,
+                update->length_bytes);
     if (kinds[update->op] == PIECE_GAP)
         return derived_put(w, stamp, update, payload, err);
     struct piece piece = {.stamp = *stamp,
@@ -324,6 +328,7 @@ int index_put_gap(struct index_writer *w, const struct stamp *stamp, const struc
     int code = writer_put_gap_entry(w, stamp, 0, gap, err);
     if (code != 0)
         return code;
+    flights_add(&w->flights, gap->issued_ns, stamp->time_ns, gap->offset_bytes, gap->length_bytes);
     /* An offset that no volume reaches says nothing that can be relied on: the whole path. */
     if (to_end && (gap->offset_bytes == 0 || gap->offset_bytes > INT64_MAX)) {
         struct floor floor = {.stamp = *stamp, .kind = FLOOR_GAP, .reason = gap->reason};
@@ -354,8 +359,11 @@ static void take_name(char to[LIMIT_NAME_BYTES + 1], const char *name, uint16_t 
     snprintf(to, LIMIT_NAME_BYTES + 1, "%.*s", (int)bytes, name != NULL ? name : "");
 }
 
-/* What a stream may know of a path it may have seen a little before it says that it sees it. */
-#define ANNOUNCED_LATE_NS UINT64_C(2000000000)
+/*
+ * What a stream may know of a path it may have seen a little before it says that it sees it, and
+ * that may have been in flight before.
+ */
+#define ANNOUNCED_LATE_NS (UINT64_C(2000000000) + INDEX_IN_FLIGHT_NS)
 
 /* Who sees the path, how large it is now, and which other path it is. */
 static int put_announcement(struct index_writer *w, uint64_t monitor, uint64_t stream,

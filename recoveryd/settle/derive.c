@@ -48,23 +48,33 @@ static int opened(int code, enum derived_state inexact, enum derived_state *stat
 
 /*
  * The copy was taken at some moment of a time: its content is known where the source was exact at
- * the end of it (later by as much as clocks may be wrong) and had not changed since its begin.
+ * the end of it (later by as much as clocks may be wrong) and had not changed since its begin. The
+ * monitor that tells of a copy saw nothing in flight then; what others saw in flight shows when it
+ * has ended, and has to be waited for.
  */
 static int open_copied(struct ground *g, const struct derived_entry *d, struct source *s,
                        enum outcome *outcome, enum derived_state *state, struct error *err) {
     const struct volume *v = volume_of_path(&g->volumes, d->source_path);
     uint64_t error_ns = 0;
+    bool alone = false;
+    bool lost = false;
     if (v == NULL) {
         *state = DERIVED_NO_SOURCE;
         return 0;
     }
-    int code = ground_clock_error(g, v, d->stamp.monitor, &error_ns, err);
+    int code = ground_clock_error(g, v, d->stamp.monitor, &error_ns, &alone, err);
     if (code != 0)
         return code;
     uint64_t until_ns = settle_plus(d->source_until_ns, error_ns);
-    if (until_ns > v->watermark_ns) {
+    if (settle_plus(until_ns, alone ? 0 : INDEX_IN_FLIGHT_NS) > v->watermark_ns) {
         *outcome = OUTCOME_NOT_YET;
         return 0;
+    }
+    if (!alone)
+        code = ground_others_lost(g, v, d->stamp.monitor, until_ns, &lost, err);
+    if (code != 0 || lost) {
+        *state = DERIVED_INEXACT_SOURCE;
+        return code;
     }
     struct volume large = large_enough(v, d->source_offset_bytes + d->length_bytes);
     s->offset_bytes = d->source_offset_bytes;

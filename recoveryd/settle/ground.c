@@ -106,7 +106,7 @@ int ground_append(struct ground *g, const struct derived_entry *d, uint64_t offs
 }
 
 int ground_clock_error(struct ground *g, const struct volume *v, uint64_t monitor,
-                       uint64_t *error_ns, struct error *err) {
+                       uint64_t *error_ns, bool *alone, struct error *err) {
     struct clock_table clocks = {0};
     int code = 0;
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
@@ -115,6 +115,7 @@ int ground_clock_error(struct ground *g, const struct volume *v, uint64_t monito
     if (code == 0)
         code = clock_table_read_errors(&clocks, g->reader, err);
     *error_ns = 0;
+    *alone = clocks.count == 1;
     for (size_t i = 0; i < clocks.count; i++) {
         uint64_t apart = clock_table_between(&clocks, monitor, clocks.rows[i].monitor);
         if (apart > *error_ns)
@@ -122,9 +123,6 @@ int ground_clock_error(struct ground *g, const struct volume *v, uint64_t monito
     }
     return code;
 }
-
-/* A command that takes longer has been given up by its initiator. */
-#define IN_FLIGHT_NS (UINT64_C(60) * 1000000000)
 
 struct flight {
     struct rangeset *busy;
@@ -153,8 +151,33 @@ int ground_in_flight(struct ground *g, const struct volume *v, uint64_t start, u
     int code = 0;
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
         code = index_each_piece(g->reader, v->paths[i].path, start / INDEX_CHUNK_BYTES,
-                                settle_plus(moment_ns, IN_FLIGHT_NS), see_flight, &f, err);
+                                settle_plus(moment_ns, INDEX_IN_FLIGHT_NS), see_flight, &f, err);
     if (code == 0 && f.failed)
         code = error_set(err, ERR_NOMEM, "out of memory");
+    return code;
+}
+
+struct other_gaps {
+    uint64_t monitor;
+    uint64_t moment_ns;
+    bool found;
+};
+
+static bool see_other_gap(void *context, const struct floor *floor) {
+    struct other_gaps *o = context;
+    if (floor->stamp.time_ns <= o->moment_ns)
+        return false;
+    o->found = floor->kind == FLOOR_GAP && floor->stamp.monitor != o->monitor;
+    return !o->found;
+}
+
+int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monitor,
+                       uint64_t moment_ns, bool *lost, struct error *err) {
+    struct other_gaps o = {.monitor = monitor, .moment_ns = moment_ns};
+    uint64_t until_ns = settle_plus(moment_ns, INDEX_IN_FLIGHT_NS);
+    int code = 0;
+    for (size_t i = 0; code == 0 && !o.found && i < v->path_count; i++)
+        code = index_each_floor(g->reader, v->paths[i].path, until_ns, see_other_gap, &o, err);
+    *lost = o.found;
     return code;
 }

@@ -61,9 +61,19 @@ int judge(struct ground *g, const struct audit_entry *audit, enum outcome *outco
 int ground_in_flight(struct ground *g, const struct volume *v, uint64_t start, uint64_t end,
                      uint64_t moment_ns, struct rangeset *busy, struct error *err);
 
-/* How far time marks of what `monitor` saw and of what others saw of the volume may be apart. */
+/*
+ * How far time marks of what `monitor` saw and of what others saw of the volume may be apart.
+ * *alone: there are no others.
+ */
 int ground_clock_error(struct ground *g, const struct volume *v, uint64_t monitor,
-                       uint64_t *error_ns, struct error *err);
+                       uint64_t *error_ns, bool *alone, struct error *err);
+
+/*
+ * Whether another monitor than this one tells of a gap over the whole volume soon after moment_ns:
+ * what is behind it may have been in flight then.
+ */
+int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monitor,
+                       uint64_t moment_ns, bool *lost, struct error *err);
 
 static inline uint64_t settle_plus(uint64_t a, uint64_t b) {
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;

@@ -5,12 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * How long before it is known a loss may have happened: what another monitor lost after a READ may
- * be stamped that much before it.
- */
-#define LOSS_NS (UINT64_C(2) * 1000000000)
-
 enum { BUSY_RANGES = 4096 };
 
 enum verdict { SAME, SKIPPED, MISMATCH, GUESS_SAME, PROVEN };
@@ -85,7 +79,7 @@ static bool bars(const struct trial *t, const struct stamp *gap) {
     if (gap->time_ns >= t->before_ns)
         return true;
     if (gap->monitor != audit->monitor)
-        return gap->monitor != 0 && settle_plus(gap->time_ns, LOSS_NS) > t->before_ns;
+        return gap->monitor != 0 && settle_plus(gap->time_ns, CLOCK_LOSS_NS) > t->before_ns;
     return gap->stream == audit->stream && gap->order > audit->order;
 }
 
@@ -311,10 +305,11 @@ int judge(struct ground *g, const struct audit_entry *audit, enum outcome *outco
                       .found = found};
     uint64_t error_ns = 0;
     bool usable = false;
+    bool alone = false;
     int code = 0;
     memset(t.verdicts, SKIPPED, sizeof t.verdicts);
     if (t.volume != NULL)
-        code = ground_clock_error(g, t.volume, audit->stamp.monitor, &error_ns, err);
+        code = ground_clock_error(g, t.volume, audit->stamp.monitor, &error_ns, &alone, err);
     t.until_ns = settle_plus(audit->stamp.time_ns, error_ns);
     t.before_ns = settle_minus(audit->issued_ns, error_ns);
     if (code == 0)

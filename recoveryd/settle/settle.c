@@ -37,7 +37,7 @@ struct pass {
     struct derived_entry at; /* the last one that was looked at */
     bool begun;
     size_t grouped; /* entries in the writer */
-    /* Of entries that could not be looked at yet: what depends on them cannot either. */
+    /* Of entries that could not be looked at yet: what depends on them waits, too. */
     uint64_t held[HELD_PATHS];
     size_t held_count;
 };
@@ -84,6 +84,10 @@ static int end(struct pass *p, struct derived_entry *d, enum derived_state state
 static int settle_one(struct pass *p, struct derived_entry *d, struct error *err) {
     enum outcome outcome;
     enum derived_state state;
+    if (depends_on_held(p, d)) {
+        hold_back(p, d->path);
+        return 0;
+    }
     int code = derive(p->ground, d, &outcome, &state, err);
     if (code == 0 && state != DERIVED_RESOLVED && outcome == OUTCOME_ENDED && p->grouped > 0) {
         code = commit_group(p, err);
@@ -92,7 +96,7 @@ static int settle_one(struct pass *p, struct derived_entry *d, struct error *err
     }
     if (code != 0)
         return code;
-    if (outcome == OUTCOME_NOT_YET || (state != DERIVED_RESOLVED && depends_on_held(p, d))) {
+    if (outcome == OUTCOME_NOT_YET) {
         hold_back(p, d->path);
         return 0;
     }

@@ -229,7 +229,7 @@ bool device_capacity(const uint8_t *data, size_t bytes, bool long_form, struct c
     capacity->complete = cursor_ok(&c);
     capacity->physical_exponent = capacity->complete ? exponent : 0;
     capacity->lowest_aligned =
-        capacity->complete ? (uint16_t)((provisioning & 0x3f) << 8 | aligned) : 0;
+        capacity->complete ? (uint16_t)((provisioning & 0x3fu) * 256 + aligned) : 0;
     capacity->protection = capacity->complete && (protection & 0x01) != 0;
     capacity->provisioned = capacity->complete && (provisioning & 0x80) != 0;
     capacity->zeros = capacity->complete && (provisioning & 0x40) != 0;

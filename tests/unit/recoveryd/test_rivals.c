@@ -1,4 +1,5 @@
 /* Two monitors of one volume: what their clocks do not order is in doubt. */
+#include "recoveryd/image/clock.h"
 #include "tests/unit/common/seed.h"
 #include "tests/unit/recoveryd/store_rig.h"
 
@@ -98,9 +99,6 @@ Test(rivals, another_monitors_write_within_the_error_does_not_end_a_gap) {
     rig_fill(&rig, path, (struct stamp){215, 2, 1, 1}, 0, 0, 512, 2);
     rig_fill(&rig, path, (struct stamp){216, 2, 1, 2}, 0, 512, 512, 2);
     rig_fill(&rig, path, (struct stamp){201, 1, 1, 3}, 0, 1024, 512, 2);
-    rig_gap(&rig, path, &(struct stamp){400, 2, 1, 4}, 0, GAP_TO_END, GAP_CAPTURE_LOSS);
-    rig_fill(&rig, path, (struct stamp){415, 1, 1, 4}, 0, 0, 512, 3);
-    rig_fill(&rig, path, (struct stamp){416, 1, 1, 5}, 0, 512, 512, 3);
     rig_commit(&rig);
     struct rig_byte byte = rig_byte_at(&rig, path, 300, 0);
     cr_assert_not(byte.exact);
@@ -108,9 +106,60 @@ Test(rivals, another_monitors_write_within_the_error_does_not_end_a_gap) {
     cr_assert_eq(byte.since_ns, 200);
     cr_assert(rig_byte_at(&rig, path, 300, 512).exact);
     cr_assert(rig_byte_at(&rig, path, 300, 1024).exact, "the monitor knows its own order");
-    cr_assert_eq(rig_byte_at(&rig, path, 500, 0).reason, GAP_CAPTURE_LOSS, "a whole one likewise");
-    cr_assert_not(rig_byte_at(&rig, path, 500, 0).exact);
-    cr_assert(rig_byte_at(&rig, path, 500, 512).exact);
+    rig_end(&rig);
+}
+
+/* The gap of a loss begins where all was right; what was lost may have come after another's write.
+ */
+Test(rivals, another_monitors_loss_ends_only_when_it_must_have_been_known) {
+    struct rig rig;
+    uint64_t path = start(&rig, 10, 5);
+    uint64_t known = 400 + CLOCK_LOSS_NS;
+    rig_clock(&rig, 1, 1, 100, 2 * known, 10, 10);
+    rig_clock(&rig, 2, 1, 100, 2 * known, 10, 5);
+    rig_gap(&rig, path, &(struct stamp){400, 2, 1, 4}, 0, GAP_TO_END, GAP_CAPTURE_LOSS);
+    rig_fill(&rig, path, (struct stamp){known + 15, 1, 1, 4}, 0, 0, 512, 3);
+    rig_fill(&rig, path, (struct stamp){known + 16, 1, 1, 5}, 0, 512, 512, 3);
+    rig_fill(&rig, path, (struct stamp){known + 100, 1, 1, 6}, known, 1024, 512, 3);
+    rig_fill(&rig, path, (struct stamp){401, 2, 1, 7}, 0, 1536, 512, 3);
+    rig_fill(&rig, path, (struct stamp){500, 1, 1, 8}, 0, 2048, (1 << 20) - 2048, 3);
+    rig_commit(&rig);
+    cr_assert_eq(rig_byte_at(&rig, path, known + 200, 0).reason, GAP_CAPTURE_LOSS);
+    cr_assert_eq(rig_byte_at(&rig, path, known + 200, 0).since_ns, 400);
+    cr_assert(rig_byte_at(&rig, path, known + 200, 512).exact);
+    cr_assert_not(rig_byte_at(&rig, path, known + 200, 1024).exact, "in flight since then");
+    cr_assert(rig_byte_at(&rig, path, known + 200, 1536).exact, "the monitor knows its own order");
+    cr_assert_not(rig_byte_at(&rig, path, known + 200, 2048).exact);
+    rig_end(&rig);
+}
+
+/* With pieces below the gap, all covered by one above it. */
+Test(rivals, a_loss_below_all_that_can_be_seen_is_not_overlooked) {
+    struct rig rig;
+    uint64_t path = start(&rig, 0, 0);
+    rig_clock(&rig, 1, 1, 100, 2 * CLOCK_LOSS_NS, 10, 0);
+    rig_clock(&rig, 2, 1, 100, 2 * CLOCK_LOSS_NS, 10, 0);
+    rig_fill(&rig, path, (struct stamp){300, 1, 1, 1}, 0, 0, 1 << 20, 1);
+    rig_gap(&rig, path, &(struct stamp){400, 2, 1, 4}, 0, GAP_TO_END, GAP_CAPTURE_LOSS);
+    rig_fill(&rig, path, (struct stamp){500, 1, 1, 2}, 0, 0, 1 << 20, 2);
+    rig_fill(&rig, path, (struct stamp){1000, 1, 1, 3}, 0, 0, 1 << 20, 3);
+    rig_commit(&rig);
+    cr_assert_eq(rig_byte_at(&rig, path, 1500, 0).reason, GAP_CAPTURE_LOSS);
+    cr_assert_not(rig_byte_at(&rig, path, 1500, 0).exact);
+    rig_end(&rig);
+}
+
+/* Whether the clocks were measured or not. */
+Test(rivals, a_write_in_flight_does_not_end_another_monitors_failed_one) {
+    struct rig rig;
+    uint64_t path = start(&rig, 0, 0);
+    rig_gap(&rig, path, &(struct stamp){250, 2, 1, 1}, 0, 1024, GAP_FAILED_WRITE);
+    rig_fill(&rig, path, (struct stamp){300, 1, 1, 1}, 240, 0, 512, 2);
+    rig_fill(&rig, path, (struct stamp){300, 1, 1, 2}, 251, 512, 512, 2);
+    rig_commit(&rig);
+    cr_assert_eq(rig_byte_at(&rig, path, 400, 0).reason, GAP_FAILED_WRITE);
+    cr_assert_not(rig_byte_at(&rig, path, 400, 0).exact, "it may have come first");
+    cr_assert(rig_byte_at(&rig, path, 400, 512).exact);
     rig_end(&rig);
 }
 

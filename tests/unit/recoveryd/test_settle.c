@@ -5,6 +5,8 @@
 #include "tests/unit/recoveryd/store_rig.h"
 
 enum { SIZE = 256 << 20, MIB = 1 << 20 };
+/* When whatever was in flight at a copy that others may have disturbed has ended. */
+#define LANDED_NS (1000 + INDEX_IN_FLIGHT_NS)
 
 struct bench {
     struct rig rig;
@@ -135,7 +137,12 @@ Test(settle, nothing_is_derived_before_every_watermark_has_passed) {
     settle_now(&b);
     cr_assert_eq(waiting(&b).derived, 1);
     rig_fill(&b.rig, b.from, (struct stamp){295, 2, 1, 1}, 0, 0, 512, 9);
+    rig_stream(&b.rig, 1, 1, 100, LANDED_NS, false);
     rig_stream(&b.rig, 2, 1, 100, 300, false);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_eq(waiting(&b).derived, 1, "what was in flight then may still come");
+    rig_stream(&b.rig, 2, 1, 100, LANDED_NS, false);
     rig_commit(&b.rig);
     settle_now(&b);
     cr_assert_eq(waiting(&b).derived, 0);
@@ -151,7 +158,8 @@ Test(settle, a_change_within_the_clocks_error_disturbs_a_copy) {
     struct bench b;
     bench_start(&b);
     rig_path(&b.rig, 2, 1, "iqn.from", "naa.1", SIZE, 100);
-    rig_clock(&b.rig, 2, 1, 100, 1000, 10, 30);
+    rig_stream(&b.rig, 1, 1, 100, LANDED_NS, false);
+    rig_clock(&b.rig, 2, 1, 100, LANDED_NS, 10, 30);
     rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, 2048, 7);
     copy(&b, 300, 2, 0, 0, 2048);
     rig_fill(&b.rig, b.from, (struct stamp){320, 2, 1, 3}, 0, 0, 512, 9);
@@ -165,6 +173,156 @@ Test(settle, a_change_within_the_clocks_error_disturbs_a_copy) {
     cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 1024).exact);
     cr_assert(rig_byte_at(&b.rig, b.to, 300, 1536).exact);
     cr_assert_eq(rig_byte_at(&b.rig, b.to, 300, 1536).value, 9);
+    rig_end(&b.rig);
+}
+
+/* The monitor of a copy did not know of it: its command had to wait for something that was missing.
+ */
+Test(settle, a_change_in_flight_that_comes_late_undoes_the_copy_of_its_blocks) {
+    struct bench b;
+    bench_start(&b);
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, 2048, 7);
+    copy(&b, 300, 2, 0, 0, 2048);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 512).exact);
+    rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 3}, 301, 0, 2048, 9);
+    rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 4}, 0, 0, 2048, 9);
+    rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 5}, 300, 2048, 2048, 9);
+    rig_commit(&b.rig);
+    cr_assert_eq(waiting(&b).derived, 0, "none of these was in flight over it");
+    rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 6}, 300, 512, 512, 9);
+    rig_commit(&b.rig);
+    cr_assert_eq(waiting(&b).derived, 1);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 512).exact);
+    settle_now(&b);
+    cr_assert_eq(waiting(&b).stuck, 1);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 512).exact);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    cr_assert_eq(rig_byte_at(&b.rig, b.to, 300, 1024).value, 7);
+    /* What is partly known can be undone as well. */
+    struct gap_record failed = {.time_ns = 500,
+                                .issued_ns = 250,
+                                .path = b.from,
+                                .offset_bytes = 1024,
+                                .length_bytes = 512,
+                                .reason = GAP_FAILED_WRITE};
+    struct stamp stamp = {500, 1, 1, 7};
+    rig_ok(&b.rig, index_put_gap(rig_writer(&b.rig), &stamp, &failed, &b.rig.err));
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 1024).exact);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    rig_end(&b.rig);
+}
+
+/* Nor does what was made of it. */
+Test(settle, a_change_in_flight_that_comes_late_undoes_copies_of_the_copy) {
+    struct bench b;
+    bench_start(&b);
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, 1024, 7);
+    copy(&b, 300, 2, 0, 0, 1024);
+    struct update_record back = {.time_ns = 500,
+                                 .path = b.from,
+                                 .offset_bytes = MIB,
+                                 .length_bytes = 1024,
+                                 .block_bytes = 512,
+                                 .op = UPDATE_COPY,
+                                 .source_path = b.to,
+                                 .source_from_ns = 490,
+                                 .source_until_ns = 500};
+    struct stamp stamp = {500, 1, 1, 3};
+    rig_ok(&b.rig, index_put_update(rig_writer(&b.rig), &stamp, &back, NULL, &b.rig.err));
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert(rig_byte_at(&b.rig, b.from, 500, MIB).exact);
+    rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 4}, 300, 0, 512, 9);
+    rig_commit(&b.rig);
+    cr_assert_not(rig_byte_at(&b.rig, b.from, 500, MIB).exact, "at once");
+    settle_now(&b);
+    cr_assert_not(rig_byte_at(&b.rig, b.from, 500, MIB).exact);
+    cr_assert(rig_byte_at(&b.rig, b.from, 500, MIB + 512).exact);
+    rig_end(&b.rig);
+}
+
+/* More of them in one commit than are kept apart. */
+Test(settle, many_late_changes_in_one_commit_undo_what_each_of_them_would) {
+    struct bench b;
+    bench_start(&b);
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, MIB, 7);
+    for (uint64_t i = 0; i < 700; i++)
+        copy(&b, 300, 2 + i, i * 512, i * 512, 512);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    for (uint64_t i = 0; i < 1400; i += 2)
+        rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 1000 + i}, 290, i * 512, 512, 9);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    for (uint64_t i = 0; i < 700; i++)
+        cr_assert_eq(rig_byte_at(&b.rig, b.to, 300, i * 512).exact, i % 2 == 1, "block %lu", i);
+    rig_end(&b.rig);
+}
+
+Test(settle, what_another_monitor_saw_in_flight_is_waited_for) {
+    struct bench b;
+    bench_start(&b);
+    rig_path(&b.rig, 2, 1, "iqn.from", "naa.1", SIZE, 100);
+    rig_stream(&b.rig, 1, 1, 100, LANDED_NS, false);
+    rig_stream(&b.rig, 2, 1, 100, 1000, false);
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, 1024, 7);
+    copy(&b, 300, 2, 0, 0, 1024);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 0).exact, "never called exact meanwhile");
+    rig_fill(&b.rig, b.from, (struct stamp){5000, 2, 1, 1}, 250, 0, 512, 9);
+    rig_stream(&b.rig, 2, 1, 100, LANDED_NS, false);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 512).exact);
+    rig_end(&b.rig);
+}
+
+/* What another monitor lost, or did not understand, may have been in flight. */
+Test(settle, another_monitors_whole_gap_soon_after_disturbs_a_copy) {
+    struct bench b;
+    bench_start(&b);
+    rig_path(&b.rig, 2, 1, "iqn.from", "naa.1", SIZE, 100);
+    rig_stream(&b.rig, 1, 1, 100, LANDED_NS, false);
+    rig_stream(&b.rig, 2, 1, 100, LANDED_NS, false);
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, 1024, 7);
+    copy(&b, 300, 2, 0, 0, 1024);
+    rig_gap(&b.rig, b.from, &(struct stamp){400, 2, 1, 3}, 0, GAP_TO_END, GAP_UNKNOWN_COMMAND);
+    copy(&b, 400, 4, MIB, 0, 1024);
+    rig_gap(&b.rig, b.from, &(struct stamp){450, 1, 1, 5}, 0, GAP_TO_END, GAP_UNKNOWN_COMMAND);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 400, MIB).exact);
+    rig_end(&b.rig);
+}
+
+/* Whoever begins to see the source late may tell of what was in flight before. */
+Test(settle, a_late_witness_of_a_change_in_flight_is_heard) {
+    struct bench b;
+    uint64_t late_ns = 1000 + INDEX_IN_FLIGHT_NS / 2;
+    bench_start(&b);
+    rig_fill(&b.rig, b.from, (struct stamp){200, 1, 1, 1}, 0, 0, 1024, 7);
+    copy(&b, 300, 2, 0, 0, 1024);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    rig_path(&b.rig, 2, 1, "iqn.from", "naa.1", SIZE, late_ns + 5000);
+    rig_stream(&b.rig, 2, 1, late_ns, late_ns, false);
+    rig_commit(&b.rig);
+    cr_assert_eq(waiting(&b).derived, 1);
+    rig_fill(&b.rig, b.from, (struct stamp){late_ns, 2, 1, 1}, 250, 0, 512, 9);
+    rig_stream(&b.rig, 1, 1, 100, 2 * LANDED_NS, false);
+    rig_stream(&b.rig, 2, 1, late_ns, 2 * LANDED_NS, false);
+    rig_commit(&b.rig);
+    settle_now(&b);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 512).exact);
     rig_end(&b.rig);
 }
 
@@ -228,12 +386,21 @@ Test(settle, a_commit_on_grounds_that_changed_is_refused) {
     rig_ok(&b.rig, index_end_derived(w, &d, &b.rig.err));
     cr_assert_eq(index_commit(w, &b.rig.err), ERR_BUSY);
     cr_assert_eq(waiting(&b).derived, 1);
+    /* One that did not see what was in flight. */
+    rig_ok(&b.rig, index_begin(b.rig.store->index, &w, &b.rig.err));
+    index_rely_on_facts(w, facts + 1);
+    rig_ok(&b.rig, index_end_derived(w, &d, &b.rig.err));
+    rig_fill(&b.rig, b.from, (struct stamp){400, 1, 1, 3}, 290, 0, 512, 9);
+    rig_fill(&b.rig, b.from, (struct stamp){401, 1, 1, 4}, 0, 0, 512, 9);
+    rig_commit(&b.rig);
+    cr_assert_eq(index_commit(w, &b.rig.err), ERR_BUSY);
     /* And one that was overtaken by another settler. */
     settle_now(&b);
     rig_ok(&b.rig, index_begin(b.rig.store->index, &w, &b.rig.err));
     rig_ok(&b.rig, index_end_derived(w, &d, &b.rig.err));
     cr_assert_eq(index_commit(w, &b.rig.err), ERR_BUSY);
-    cr_assert(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    cr_assert_not(rig_byte_at(&b.rig, b.to, 300, 0).exact);
+    cr_assert(rig_byte_at(&b.rig, b.to, 300, 512).exact);
     index_reader_close(take_pointer(&r));
     rig_end(&b.rig);
 }
