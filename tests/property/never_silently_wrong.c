@@ -124,7 +124,9 @@ static bool is_harmless(const struct trial *t, const struct mangle *m) {
     switch (m->kind) {
     case MANGLE_REORDER:
     case MANGLE_SKEW:
-        return one_path;
+        return one_path && !t->reference.sent_again;
+    case MANGLE_LATE:
+        return !t->reference.sent_again;
     case MANGLE_RESTART:
         return m->count == 0;
     case MANGLE_DUPLICATE:
@@ -132,7 +134,6 @@ static bool is_harmless(const struct trial *t, const struct mangle *m) {
     case MANGLE_SPLIT:
     case MANGLE_MERGE:
     case MANGLE_AGAIN:
-    case MANGLE_LATE:
         return true;
     default:
         return false;
@@ -323,6 +324,9 @@ static struct mangle random_mangle(struct trial *t, uint64_t *state) {
             MANGLE_LATE,  MANGLE_SKEW,      MANGLE_FLIP,    MANGLE_RESTART,
         };
         m.kind = kinds[dice % (sizeof kinds / sizeof kinds[0])];
+        /* Which of two copies that differ came before an acknowledgement, only the order tells. */
+        if (m.kind == MANGLE_REORDER && t->reference.sent_again)
+            m.kind = MANGLE_DUPLICATE;
         if (m.kind == MANGLE_FLIP && !t->digests)
             m.kind = MANGLE_BEHEAD;
         m.count = random_count(m.kind, number);

@@ -127,7 +127,10 @@ static void feed(struct run *run, const struct packets *packets, size_t from, si
 
 static void finish(struct run *run, struct replay *r) {
     struct publisher_vitals none = {0};
+    char text[1024];
     pipeline_finish(run->pipeline);
+    pipeline_describe(run->pipeline, text, sizeof text);
+    r->sent_again = strstr(text, "sent again") != NULL;
     publisher_end(run->publisher, run->newest_ns, &none);
     qsort(r->records, r->count, sizeof *r->records, compare);
     end(run);
