@@ -29,7 +29,7 @@ struct replay {
     size_t capacity;
     struct packets frames; /* only its blocks: copies of the batches */
     uint64_t promised_ns;
-    uint64_t late; /* records at or below a promise that held for their path: always 0 */
+    uint64_t late;   /* records at or below a promise that held for their path: always 0 */
     bool sent_again; /* with other bytes, perhaps: what was sent after it had been received */
     struct replay_path paths[REPLAY_PATHS];
     size_t path_count;
