@@ -407,13 +407,13 @@ static bool can_be_disputed(const struct connection *c, enum tcp_direction direc
            !c->flows[direction].framer.data_digest;
 }
 
-bool connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
-                      const uint8_t *data, size_t bytes) {
+enum tcp_copy connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
+                               const uint8_t *data, size_t bytes) {
     if (!can_be_disputed(c, direction))
-        return false;
+        return TCP_COPY_SAME;
     if (c->search != NULL)
-        return !search_equals(c->search, direction, back, data, bytes);
-    return !sent_equals(c, c->flows[direction].position - back, data, bytes);
+        return search_compare(c->search, direction, back, data, bytes);
+    return sent_compare(c, c->flows[direction].position - back, data, bytes);
 }
 
 void connection_dispute(struct connection *c, enum tcp_direction direction, uint64_t back,

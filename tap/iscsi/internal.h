@@ -130,6 +130,8 @@ struct sent {
     uint32_t bytes;
     uint32_t tag;
     uint64_t offset; /* in the command's data */
+    uint64_t lun;
+    uint64_t number; /* tracker_number() */
 };
 enum { SENT_ENTRIES = 128 };
 
@@ -207,8 +209,8 @@ bool connection_data(struct connection *c, enum tcp_direction direction, const u
 bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_t bytes,
                      uint64_t time_ns);
 /* Bytes that were given before came again: see struct tcp_consumer. */
-bool connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
-                      const uint8_t *data, size_t bytes);
+enum tcp_copy connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
+                               const uint8_t *data, size_t bytes);
 void connection_dispute(struct connection *c, enum tcp_direction direction, uint64_t back,
                         uint64_t bytes, uint64_t time_ns);
 /* It does not begin with a login: another protocol, or a session that began before we watched. */
@@ -245,8 +247,8 @@ void search_free(struct search *s);
 void search_data(struct search *s, enum tcp_direction direction, const uint8_t *data, size_t bytes,
                  uint64_t time_ns);
 /* Are the last bytes, from `back` before the end on, what came now? */
-bool search_equals(const struct search *s, enum tcp_direction direction, uint64_t back,
-                   const uint8_t *data, size_t bytes);
+enum tcp_copy search_compare(const struct search *s, enum tcp_direction direction, uint64_t back,
+                             const uint8_t *data, size_t bytes);
 void search_hole(struct search *s, enum tcp_direction direction, uint64_t bytes, uint64_t time_ns);
 /* Is everything found that was searched for? last_chance: with what there is. */
 bool search_is_done(struct search *s, bool last_chance);
@@ -317,7 +319,8 @@ void duty_end(struct connection *c, enum tcp_direction direction, uint64_t time_
 void sent_note(struct flow *flow, uint64_t position, const struct task *task, uint64_t offset,
                uint32_t bytes);
 /* The bytes from `position` on came again: are they what they were? */
-bool sent_equals(struct connection *c, uint64_t position, const uint8_t *data, size_t bytes);
+enum tcp_copy sent_compare(struct connection *c, uint64_t position, const uint8_t *data,
+                           size_t bytes);
 void sent_dispute(struct connection *c, uint64_t position, uint64_t bytes);
 void sent_release(struct flow *flow);
 

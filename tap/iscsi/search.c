@@ -176,14 +176,15 @@ void search_hole(struct search *s, enum tcp_direction direction, uint64_t bytes,
     account(s);
 }
 
-bool search_equals(const struct search *s, enum tcp_direction direction, uint64_t back,
-                   const uint8_t *data, size_t bytes) {
+enum tcp_copy search_compare(const struct search *s, enum tcp_direction direction, uint64_t back,
+                             const uint8_t *data, size_t bytes) {
     const struct way *way = &s->ways[direction];
     struct cursor there = cursor_of(way->bytes.data, way->bytes.length);
     if (back > way->bytes.length || !cursor_skip(&there, way->bytes.length - (size_t)back))
-        return false;
+        return TCP_COPY_FORGOTTEN;
     const uint8_t *ours = cursor_bytes(&there, bytes);
-    return ours != NULL && memcmp(ours, data, bytes) == 0;
+    bool same = ours != NULL && memcmp(ours, data, bytes) == 0;
+    return same ? TCP_COPY_SAME : TCP_COPY_DIFFERS;
 }
 
 uint64_t search_position(const struct search *s, enum tcp_direction direction) {

@@ -162,7 +162,10 @@ struct ended_change {
     uint64_t end;
     uint64_t issued_ns;
     uint64_t ended_ns;
-    uint64_t newest_ns; /* of it and all before it, the greatest ended_ns */
+    uint64_t newest_ns;        /* of it and all before it, the greatest ended_ns */
+    const struct nexus *nexus; /* as `unit`; NULL: of no command */
+    uint64_t number;           /* of the command */
+    bool in_place;             /* its data says what was written, and not where */
 };
 
 enum { RECENT_CHANGES = 8192 };

@@ -238,7 +238,10 @@ void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first,
                                       .first = first,
                                       .end = end,
                                       .issued_ns = ended->issued_ns,
-                                      .ended_ns = time_ns};
+                                      .ended_ns = time_ns,
+                                      .nexus = ended->nexus,
+                                      .number = ended->number,
+                                      .in_place = range_of(ended).end != UINT64_MAX};
     remember(ended->nexus->tracker, &what);
     for (size_t i = 0; i < unit->open_count; i++) {
         struct open_change *change = &unit->open[i];
@@ -318,6 +321,47 @@ void rival_settle(struct exchange *x, uint64_t time_ns) {
         settle_late(x, time_ns);
     if (x->rivals != NULL)
         settle_twins(x);
+}
+
+static const char sent_twice[] = "data was sent twice, and which copy the target took is not known";
+
+static void doubt_ended(struct nexus *n, struct path *path, const struct ended_change *r) {
+    struct tracker *t = n->tracker;
+    uint32_t block_bytes = path->block_stale ? 0 : path->sink.block_bytes;
+    struct gap_cause cause = {.reason = GAP_STREAM_HOLE,
+                              .text = sent_twice,
+                              .time_ns = r->ended_ns,
+                              .issued_ns = r->issued_ns,
+                              .initiator = n->initiator};
+    bool fits = r->in_place && block_bytes > 0;
+    uint64_t first = fits ? r->first : 0;
+    uint64_t end = fits ? r->end : UINT64_MAX;
+    if (fits)
+        gap_blocks(t, path, first, end, block_bytes, &cause);
+    else
+        gap_volume(t, path, &cause);
+    alias_doubt(t, path, first, end, r->ended_ns);
+    if (t->samplers != NULL)
+        sample_touch(t, first, end);
+}
+
+void tracker_ended_dispute(struct nexus *n, uint64_t lun, uint64_t number) {
+    const struct tracker *t = n->tracker;
+    struct path *path = path_of(n, lun);
+    uint64_t oldest = t->recent_count > RECENT_CHANGES ? t->recent_count - RECENT_CHANGES : 0;
+    if (path == NULL)
+        return;
+    bool found = false;
+    for (uint64_t i = t->recent_count; i > oldest; i--) {
+        const struct ended_change *r = &t->recent[(i - 1) % RECENT_CHANGES];
+        if (r->nexus != n || r->number != number || r->unit != path->unit)
+            continue;
+        doubt_ended(n, path, r);
+        found = true;
+    }
+    /* Nobody remembers so far back. */
+    if (!found && oldest > 0)
+        tracker_unit_gap(n, lun, GAP_STREAM_HOLE, sent_twice, t->newest_ns);
 }
 
 bool rival_is_open(const struct unit *unit, const struct exchange *except, uint64_t first,

@@ -10,6 +10,10 @@
 
 enum { BATCHES = 4 };
 
+static bool says(const struct gap_record *gap, const char *words) {
+    return memmem(gap->text, gap->text_bytes, words, strlen(words)) != NULL;
+}
+
 static void keep(struct replay *r, const struct record *record) {
     if (r->count == r->capacity) {
         r->capacity = r->capacity > 0 ? 2 * r->capacity : 1024;
@@ -55,6 +59,8 @@ static void take(struct replay *r, const struct record *record) {
     }
     if (record->type == RECORD_PATH)
         note_path(r, record->path.path);
+    if (record->type == RECORD_GAP)
+        r->sent_again |= says(&record->gap, "sent again") || says(&record->gap, "sent twice");
     r->late += is_late(r, record);
     keep(r, record);
 }
@@ -130,7 +136,7 @@ static void finish(struct run *run, struct replay *r) {
     char text[1024];
     pipeline_finish(run->pipeline);
     pipeline_describe(run->pipeline, text, sizeof text);
-    r->sent_again = strstr(text, "sent again") != NULL;
+    r->sent_again |= strstr(text, "sent again") != NULL;
     publisher_end(run->publisher, run->newest_ns, &none);
     qsort(r->records, r->count, sizeof *r->records, compare);
     end(run);
@@ -141,6 +147,7 @@ static void clear(struct replay *r) {
     r->late = 0;
     r->path_count = 0;
     r->promised_ns = 0;
+    r->sent_again = false;
     packets_clear(&r->frames);
 }
 
@@ -164,7 +171,20 @@ static bool is_resumed(const struct replay *r, uint64_t path) {
     return false;
 }
 
-/* As recoveryd does it: behind the last promise, and where the new stream begins. */
+/* The last before the new stream; 0: none. */
+static uint64_t newest_update_ns(const struct replay *r, uint64_t path, uint64_t first_ns) {
+    uint64_t newest_ns = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct record *record = &r->records[i].record;
+        if (record->type == RECORD_UPDATE && record->update.path == path &&
+            record->update.time_ns <= first_ns && record->update.time_ns > newest_ns)
+            newest_ns = record->update.time_ns;
+    }
+    return newest_ns;
+}
+
+/* As recoveryd does it: behind the last promise, behind the last update, and where the new stream
+ * begins. */
 static void doubt_restart(struct replay *r, size_t known, uint64_t promised_ns, uint64_t first_ns) {
     for (size_t i = 0; i < known; i++) {
         struct record gap = {.type = RECORD_GAP,
@@ -175,6 +195,9 @@ static void doubt_restart(struct replay *r, size_t known, uint64_t promised_ns, 
         if (is_resumed(r, gap.gap.path))
             continue;
         keep(r, &gap);
+        gap.gap.time_ns = newest_update_ns(r, gap.gap.path, first_ns);
+        if (gap.gap.time_ns > promised_ns)
+            keep(r, &gap);
         gap.gap.time_ns = first_ns;
         keep(r, &gap);
     }

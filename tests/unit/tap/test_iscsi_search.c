@@ -528,20 +528,29 @@ Test(iscsi_search, data_that_is_sent_again) {
     uint8_t data[1024];
     memset(data, 7, sizeof data);
     link_write(&l, 5, 100, 4, 2048, 7);
-    cr_assert_not(w.consumer.again(l.connection, TCP_TO_SERVER, 2048, data, sizeof data));
-    cr_assert_not(w.consumer.again(l.connection, TCP_TO_SERVER, 2048 + 24, data + 1000, 24));
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 2048, data, sizeof data),
+                 TCP_COPY_SAME);
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 2048 + 24, data + 1000, 24),
+                 TCP_COPY_SAME);
     link_response(&l, 5, GOOD);
     cr_assert_eq(UPDATES(w), 1, "the same bytes, or a header");
     link_write(&l, 6, 100, 4, 2048, 7);
     data[600] = 8;
-    cr_assert(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data));
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data),
+                 TCP_COPY_DIFFERS);
     w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
     link_response(&l, 6, GOOD);
     expect_gap(w.recorder, 0, 102, 2, GAP_STREAM_HOLE);
     cr_assert_eq(GAPS(w), 1);
     link_write(&l, 7, 100, 4, 2048, 7);
     link_response(&l, 7, GOOD);
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data),
+                 TCP_COPY_FORGOTTEN);
     w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
-    cr_assert_eq(GAPS(w), 1, "it has ended: the target had all of it");
+    expect_gap(w.recorder, 1, 100, 4, GAP_STREAM_HOLE);
+    link_write(&l, 8, 200, 4, 2048, 7);
+    link_response(&l, 8, 0x08); /* BUSY */
+    w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
+    cr_assert_eq(GAPS(w), 2, "nothing was changed by it");
     iscsi_world_end(&w);
 }
