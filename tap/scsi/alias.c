@@ -133,6 +133,10 @@ void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t 
     each_alike(t, &d, few ? doubt_blocks : doubt_all);
 }
 
+bool alias_may_be(const struct path *path, const struct unit *unit) {
+    return path->unit != unit && !is_another(unit->paths, path);
+}
+
 bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, uint64_t end) {
     struct target *target, *next_target;
     if (t->provisional_count == 0)
@@ -140,8 +144,7 @@ bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, u
     HASH_ITER(hh, t->targets, target, next_target) {
         struct path *other, *next;
         HASH_ITER(hh, target->paths, other, next) {
-            if (other->unit != unit && !is_another(unit->paths, other) &&
-                rival_is_open(other->unit, NULL, first, end))
+            if (alias_may_be(other, unit) && rival_is_open(other->unit, NULL, first, end))
                 return true;
         }
     }

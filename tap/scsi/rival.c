@@ -40,8 +40,7 @@ static bool is_exact_kind(enum command_kind kind) {
            kind == COMMAND_UNMAP || kind == COMMAND_SCATTERED;
 }
 
-/* Of any kind that changes its own unit: where it may do so, as far as the CDB tells. */
-static struct range range_of(const struct exchange *x) {
+struct range rival_range(const struct exchange *x) {
     const struct command *command = &x->command;
     switch (command->kind) {
     case COMMAND_OPAQUE_RANGE:
@@ -75,10 +74,12 @@ static bool append_open(struct unit *unit, const struct open_change *change) {
 
 void rival_open(struct exchange *x) {
     struct tracker *t = x->nexus->tracker;
-    struct range range = range_of(x);
+    struct range range = rival_range(x);
     struct open_change change = {.first = range.start, .end = range.end, .exchange = x};
     x->recent_before = t->recent_count;
     x->came_late = x->issued_ns < t->newest_ns;
+    if (x->came_late)
+        copied_open(x);
     if (!command_changes_media(&x->command) || x->command.kind == COMMAND_EXTENDED_COPY)
         return;
     if (append_open(x->path->unit, &change))
@@ -241,7 +242,7 @@ void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first,
                                       .ended_ns = time_ns,
                                       .nexus = ended->nexus,
                                       .number = ended->number,
-                                      .in_place = range_of(ended).end != UINT64_MAX};
+                                      .in_place = rival_range(ended).end != UINT64_MAX};
     remember(ended->nexus->tracker, &what);
     for (size_t i = 0; i < unit->open_count; i++) {
         struct open_change *change = &unit->open[i];
@@ -283,7 +284,7 @@ static bool is_of(const struct ended_change *r, const struct unit *unit) {
 
 /* Of those that ended before it began here: was it in flight together with them? */
 static void compare_late(struct exchange *x, const struct ended_change *r, uint64_t time_ns) {
-    struct range own = range_of(x);
+    struct range own = rival_range(x);
     bool together = r->ended_ns > x->issued_ns && r->issued_ns < time_ns;
     if (!together || !is_of(r, x->path->unit) || r->first >= own.end || own.start >= r->end)
         return;

@@ -23,6 +23,7 @@ void tracker_destroy(struct tracker *t) {
     while (t->oldest != NULL)
         exchange_destroy(t->oldest);
     token_forget(t, NULL);
+    copied_forget(t);
     targets_free(t);
     payload_pool_destroy(t->pool);
     free(t);
