@@ -33,6 +33,8 @@ enum {
     SEARCH_BYTES = 8 << 20,
     SEARCH_TOTAL_BYTES = 64 << 20,
     SEARCH_SILENT_BYTES = 128 << 10,
+    /* It may begin inside a long data segment: so much of it is looked at, piece by piece. */
+    SEARCH_SILENT_MOST = 8 << 20,
 };
 
 /* How long a search may hold back what passes, and promises with it. */
@@ -263,6 +265,13 @@ bool search_was_lost(const struct search *s, enum tcp_direction direction);
 uint64_t search_since_ns(const struct search *s);
 /* Nothing that it holds back is older than this: the promises may go on to here. */
 void search_set_since(struct search *s, uint64_t since_ns);
+/*
+ * Is it to be told from other protocols first? Then what it holds is forgotten, and it goes on.
+ * False: it is not, or has been looked at for long enough.
+ */
+bool search_skip(struct search *s, uint64_t time_ns);
+/* Was something forgotten like that? */
+bool search_has_skipped(const struct search *s);
 /* Where in the stream what can be read begins. */
 uint64_t search_position(const struct search *s, enum tcp_direction direction);
 /* The digests that were found. */

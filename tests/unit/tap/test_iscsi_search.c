@@ -520,6 +520,41 @@ Test(iscsi_search, status_that_ends_in_a_hole) {
     iscsi_world_end(&w);
 }
 
+/* Nothing tells at first that it is iSCSI: neither the port nor what lies in a long data segment.
+ */
+Test(iscsi_search, inside_a_long_segment_on_another_port) {
+    enum { LONG = 1 << 20 };
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_open(&w, 9999, false);
+    l.isid = 0x5005;
+    uint8_t *rest = calloc(1, LONG);
+    link_bytes(&l, TO_INITIATOR, rest, LONG);
+    free(rest);
+    for (uint32_t i = 0; i < 6; i++) {
+        link_write(&l, 5 + i, 100 * i, 3, 1536, (uint8_t)i);
+        link_response(&l, 5 + i, GOOD);
+    }
+    chat(&l);
+    cr_assert_eq(UPDATES(w), 6);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, another_protocol_on_another_port) {
+    enum { PIECE = 65536 };
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_open(&w, 9999, false);
+    uint8_t *piece = calloc(1, PIECE);
+    for (unsigned i = 0; i < 200 && l.connection != NULL; i++)
+        link_bytes(&l, TO_INITIATOR, piece, PIECE);
+    free(piece);
+    cr_assert_null(l.connection, "it is not read for ever");
+    cr_assert_eq(GAPS(w), 0);
+    iscsi_world_end(&w);
+}
+
 /* What an initiator sends again before it was acknowledged need not be the same. */
 Test(iscsi_search, data_that_is_sent_again) {
     struct iscsi_world w;
