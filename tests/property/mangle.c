@@ -250,7 +250,8 @@ static struct packet joined(const struct packets *from, size_t first, size_t cou
     size_t at = place.data;
     struct place part;
     for (size_t i = first; i < first + count; i++) {
-        find_tcp(&from->list[i], &part);
+        if (!find_tcp(&from->list[i], &part))
+            abort();
         memcpy(bytes + at, from->list[i].data + part.data, part.end - part.data);
         at += part.end - part.data;
     }
