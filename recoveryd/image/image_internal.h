@@ -45,6 +45,11 @@ struct image {
     struct index_reader *reader;
     struct piece_walk *walk; /* of the volume's paths */
     struct piece_walk *base; /* of the baseline's pseudo-path; NULL: none */
+    struct {
+        struct extent a;
+        struct extent b;
+        bool same;
+    } compared; /* the last two payloads, because many blocks may ask for the same two */
 };
 
 /* The baseline under everything; NULL: none. */
@@ -59,6 +64,13 @@ static inline bool image_has_clocks(const struct image *im) {
 static inline bool image_has_rivals(const struct image *im) {
     return image_has_clocks(im) || im->has_strangers;
 }
+
+/*
+ * Do both give every block that they have in common the same content, byte for byte? A checksum
+ * would not do: of blocks that end in a CRC32C of themselves, as file systems keep them, all have
+ * the same one. With the lock held.
+ */
+bool image_same_content(void *image, const struct image_run *a, const struct image_run *b);
 
 /* Where chunk number `chunk` ends, which the size of the image may cut short. */
 static inline uint64_t image_chunk_end(const struct image *im, uint64_t chunk) {

@@ -49,19 +49,25 @@ static bool may_precede(const struct image_run *newer, const struct image_run *g
     return near && (in_flight || reach_ns > 0);
 }
 
-/* Why it is not known which of the two came last; 0: it is. `older` has the lesser stamp. */
-static uint16_t rivalry(void *context, const struct image_run *newer,
-                        const struct image_run *older) {
-    const struct image *im = context;
-    if (newer->stamp.time_ns == 0 || newer->stamp.monitor == older->stamp.monitor ||
-        overlay_same_content(newer, older))
-        return 0;
+/* Why it would not be known which of the two came last if they differed; 0: it is. */
+static uint16_t clash_of(const struct image *im, const struct image_run *newer,
+                         const struct image_run *older) {
     uint64_t apart = clock_table_between(&im->clocks, newer->stamp.monitor, older->stamp.monitor);
     if (is_gap(older))
         return may_precede(newer, older, apart) ? older->gap_reason : 0;
     if (older->stamp.time_ns >= begin_of(newer) && begin_of(newer) < newer->stamp.time_ns)
         return GAP_OVERLAP;
     return older->stamp.time_ns >= clock_minus(begin_of(newer), apart) && apart > 0 ? GAP_CLOCK : 0;
+}
+
+/* Why it is not known which of the two came last; 0: it is. `older` has the lesser stamp. */
+static uint16_t rivalry(void *context, const struct image_run *newer,
+                        const struct image_run *older) {
+    struct image *im = context;
+    if (newer->stamp.time_ns == 0 || newer->stamp.monitor == older->stamp.monitor)
+        return 0;
+    uint16_t clash = clash_of(im, newer, older);
+    return clash != 0 && !image_same_content(im, newer, older) ? clash : 0;
 }
 
 /*
@@ -71,15 +77,17 @@ static uint16_t rivalry(void *context, const struct image_run *newer,
  */
 static uint16_t stranger_rivalry(void *context, const struct image_run *newer,
                                  const struct image_run *older) {
-    const struct image *im = context;
+    struct image *im = context;
     const struct stamp *a = &newer->stamp;
     const struct stamp *b = &older->stamp;
-    if (a->time_ns == 0 || overlay_same_content(newer, older))
+    bool clash = false;
+    if (a->time_ns == 0)
         return 0;
     if (a->monitor == b->monitor && a->stream == b->stream)
-        return begin_of(newer) < a->time_ns && b->time_ns >= begin_of(newer) ? GAP_STRANGER : 0;
-    uint64_t apart = clock_table_between(&im->clocks, a->monitor, b->monitor);
-    return may_precede(newer, older, apart) ? GAP_STRANGER : 0;
+        clash = begin_of(newer) < a->time_ns && b->time_ns >= begin_of(newer);
+    else
+        clash = may_precede(newer, older, clock_table_between(&im->clocks, a->monitor, b->monitor));
+    return clash && !image_same_content(im, newer, older) ? GAP_STRANGER : 0;
 }
 
 /* How far down from a piece that was laid another may be its rival. */
@@ -261,6 +269,8 @@ int image_range_map(struct image *im, uint64_t offset_bytes, uint64_t length_byt
     struct overlay overlay;
     uint64_t chunk = offset_bytes / INDEX_CHUNK_BYTES;
     overlay_init(&overlay, offset_bytes, offset_bytes + length_bytes);
+    overlay.same = image_same_content;
+    overlay.same_context = im;
     pthread_mutex_lock(&im->lock);
     int code = lay_all(im, &overlay, chunk, err);
     pthread_mutex_unlock(&im->lock);

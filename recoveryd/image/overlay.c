@@ -74,12 +74,17 @@ static size_t holes_in(struct overlay *o, uint64_t start, uint64_t end, size_t *
     return o->failed ? 0 : last - *first;
 }
 
-bool overlay_same_content(const struct image_run *a, const struct image_run *b) {
+bool overlay_alike(const struct image_run *a, const struct image_run *b) {
     if (a->kind != b->kind || a->kind == RUN_UNKNOWN)
         return false;
     return a->kind == RUN_ZERO ||
            (a->whole_offset == b->whole_offset && a->extent.bytes == b->extent.bytes &&
             a->payload_crc32c == b->payload_crc32c);
+}
+
+static bool is_same(const struct overlay *o, const struct image_run *a,
+                    const struct image_run *b) {
+    return overlay_alike(a, b) && o->same != NULL && o->same(o->same_context, a, b);
 }
 
 /* Its place plus one; 0: out of memory. */
@@ -98,7 +103,7 @@ static bool agrees(const struct overlay *o, const struct overlay_hole *hole,
                    const struct image_run *unless) {
     if (!hole->tainted)
         return true;
-    return hole->unless != 0 && overlay_same_content(&o->unless[hole->unless - 1], unless);
+    return hole->unless != 0 && is_same(o, &o->unless[hole->unless - 1], unless);
 }
 
 void overlay_taint(struct overlay *o, uint64_t start, uint64_t end, uint16_t reason,
@@ -122,8 +127,7 @@ static void add_run(struct overlay *o, const struct overlay_hole *hole,
         return;
     }
     struct image_run *run = &o->runs[o->run_count++];
-    bool harmless =
-        hole->unless != 0 && overlay_same_content(&o->unless[hole->unless - 1], content);
+    bool harmless = hole->unless != 0 && is_same(o, &o->unless[hole->unless - 1], content);
     bool tainted = hole->tainted && !harmless;
     *run = *content;
     run->offset_bytes = hole->start;

@@ -30,6 +30,10 @@ struct overlay {
     size_t run_count;
     size_t run_capacity;
     bool failed; /* out of memory */
+    /* Do both give every block that they have in common the same content? Only asked of two that
+     * overlay_alike() says the same of. NULL: never. */
+    bool (*same)(void *context, const struct image_run *a, const struct image_run *b);
+    void *same_context;
 };
 
 /* One hole from start to end. */
@@ -54,8 +58,8 @@ void overlay_doubt(struct overlay *o, uint64_t start, uint64_t end, const struct
                                        const struct image_run *older),
                    void *context);
 
-/* Both give every block that they have in common the same content; a gap has none. */
-bool overlay_same_content(const struct image_run *a, const struct image_run *b);
+/* Both may give every block that they have in common the same content; a gap has none. */
+bool overlay_alike(const struct image_run *a, const struct image_run *b);
 
 /* The runs, ascending and merged, and no longer the overlay's. false: out of memory. */
 bool overlay_finish(struct overlay *o, struct image_run **runs, size_t *count);
