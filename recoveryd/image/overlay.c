@@ -82,8 +82,7 @@ bool overlay_alike(const struct image_run *a, const struct image_run *b) {
             a->payload_crc32c == b->payload_crc32c);
 }
 
-static bool is_same(const struct overlay *o, const struct image_run *a,
-                    const struct image_run *b) {
+static bool is_same(const struct overlay *o, const struct image_run *a, const struct image_run *b) {
     return overlay_alike(a, b) && o->same != NULL && o->same(o->same_context, a, b);
 }
 

@@ -131,8 +131,7 @@ int ground_in_flight(struct ground *g, const struct volume *v, uint64_t start, u
     uint64_t until_ns = clock_plus(moment_ns, INDEX_IN_FLIGHT_NS);
     int code = 0;
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
-        code =
-            index_each_piece(g->reader, v->paths[i].path, chunk, until_ns, see_flight, &f, err);
+        code = index_each_piece(g->reader, v->paths[i].path, chunk, until_ns, see_flight, &f, err);
     for (size_t i = 0; code == 0 && i < v->stranger_count; i++)
         code = index_each_piece(g->reader, v->strangers[i]->path, chunk, until_ns, see_flight, &f,
                                 err);
@@ -167,8 +166,8 @@ int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monito
     for (size_t i = 0; code == 0 && !o.found && i < v->path_count; i++)
         code = index_each_floor(g->reader, v->paths[i].path, until_ns, see_other_gap, &o, err);
     for (size_t i = 0; code == 0 && !o.found && i < v->stranger_count; i++)
-        code = index_each_floor(g->reader, v->strangers[i]->path, until_ns, see_strange_gap, &o,
-                                err);
+        code =
+            index_each_floor(g->reader, v->strangers[i]->path, until_ns, see_strange_gap, &o, err);
     *lost = o.found;
     return code;
 }

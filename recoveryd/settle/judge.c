@@ -127,8 +127,8 @@ static int bar_strangers(struct trial *t, uint64_t chunk, struct error *err) {
         code = index_each_piece(t->ground->reader, path, chunk, t->until_ns, see_strange_piece, t,
                                 err);
         if (code == 0)
-            code = index_each_floor(t->ground->reader, path, t->until_ns, see_strange_floor, t,
-                                    err);
+            code =
+                index_each_floor(t->ground->reader, path, t->until_ns, see_strange_floor, t, err);
     }
     if (t->volume->crowded)
         bar(t, &(struct stamp){.time_ns = UINT64_MAX}, 0, UINT64_MAX);

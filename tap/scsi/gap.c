@@ -176,9 +176,9 @@ static void see_earlier(const struct blindness *seen, const struct blindness **e
 static void gap_blind(struct tracker *t, struct path *path, const struct blindness *blind,
                       uint16_t reason, uint64_t time_ns) {
     path_announce(t, path, time_ns);
-    gap_volume(t, path,
-               &(struct gap_cause){
-                   .reason = reason, .text = blind->text, .time_ns = blind->since_ns});
+    gap_volume(
+        t, path,
+        &(struct gap_cause){.reason = reason, .text = blind->text, .time_ns = blind->since_ns});
 }
 
 void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns) {
