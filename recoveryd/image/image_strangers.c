@@ -38,7 +38,7 @@ static bool add_gap(struct floor_scan *scan, const struct stamp *stamp) {
 struct stranger_scan {
     struct floor_scan *floors;
     struct stamp oldest; /* that matters */
-    uint64_t end_ns;     /* of the session */
+    struct stamp end;    /* of the session */
 };
 
 /* That nobody watched a session that had ended before says nothing. */
@@ -47,7 +47,8 @@ static bool take_floor(void *context, const struct floor *floor) {
     const struct image *im = scan->floors->im;
     if (stamp_compare(&floor->stamp, &scan->oldest) < 0)
         return false;
-    bool unwatched = floor->reason == GAP_MONITOR_RESTART && floor->stamp.time_ns > scan->end_ns;
+    bool unwatched =
+        floor->reason == GAP_MONITOR_RESTART && floor->stamp.time_ns > scan->end.time_ns;
     if (floor->kind != FLOOR_GAP || gap_is_hearsay(floor->reason) || unwatched ||
         stamp_compare(&floor->stamp, &im->limit) > 0)
         return true;
@@ -58,7 +59,7 @@ static int take_path(struct floor_scan *floors, const struct path_entry *path,
                      const struct stamp *oldest, struct error *err) {
     struct image *im = floors->im;
     struct stranger_scan scan = {.floors = floors, .oldest = *oldest};
-    int code = stranger_end(im->reader, path, im->info.time_ns, &scan.end_ns, err);
+    int code = stranger_end(im->reader, path, im->info.time_ns, &scan.end, err);
     if (code == 0)
         code = index_each_floor(im->reader, path->path, im->info.time_ns, take_floor, &scan, err);
     im->paths[im->path_count + im->stranger_count++] = path->path;

@@ -79,16 +79,30 @@ static bool may_be_one(const struct volume *a, const struct volume *b) {
 /* --- pairs ---------------------------------------------------------------------------------------
  */
 
+/* The room is always a power of two, at least FIRST. */
+static bool make_room(struct volume *v, size_t count) {
+    enum { FIRST = 8 };
+    size_t room = FIRST;
+    while (room < v->stranger_count)
+        room *= 2;
+    if (v->strangers != NULL && count <= room)
+        return true;
+    while (room < count)
+        room *= 2;
+    const struct path_entry **grown = realloc(v->strangers, room * sizeof *grown);
+    if (grown == NULL)
+        return false;
+    v->strangers = grown;
+    return true;
+}
+
 static int add(struct volume *v, const struct volume *stranger, struct error *err) {
     if (v->stranger_count + stranger->path_count > STRANGER_PATHS)
         v->crowded = true;
     if (v->crowded)
         return 0;
-    size_t count = v->stranger_count + stranger->path_count;
-    const struct path_entry **grown = realloc(v->strangers, count * sizeof *grown);
-    if (grown == NULL)
+    if (!make_room(v, v->stranger_count + stranger->path_count))
         return error_set(err, ERR_NOMEM, "out of memory");
-    v->strangers = grown;
     for (size_t i = 0; i < stranger->path_count; i++)
         v->strangers[v->stranger_count++] = &stranger->paths[i];
     return 0;
@@ -112,11 +126,11 @@ static int read_bound(struct bounds *b, size_t i, struct error *err) {
     int code = 0;
     bound->bound_ns = bound->known ? bound->bound_ns : UINT64_MAX;
     for (size_t k = 0; code == 0 && !bound->known && k < v->path_count; k++) {
-        uint64_t end_ns;
-        code = stranger_end(b->r, &v->paths[k], UINT64_MAX, &end_ns, err);
+        struct stamp end;
+        code = stranger_end(b->r, &v->paths[k], UINT64_MAX, &end, err);
         if (code == 0)
-            code = volume_window_bound(b->r, b->table, v->paths[k].path, end_ns, &bound->bound_ns,
-                                       err);
+            code =
+                volume_window_bound(b->r, b->table, v->paths[k].path, &end, &bound->bound_ns, err);
     }
     bound->known = code == 0;
     return code;
@@ -176,24 +190,24 @@ int strangers_find(struct index_reader *r, const struct stream_table *table,
  */
 
 static bool see_end(void *context, const struct floor *floor) {
-    uint64_t *end_ns = context;
+    struct stamp *end = context;
     if (floor->kind == FLOOR_GAP && floor->reason == GAP_NAME_LOST)
-        *end_ns = floor->stamp.time_ns;
-    return *end_ns == UINT64_MAX;
+        *end = floor->stamp;
+    return end->time_ns == UINT64_MAX;
 }
 
 int stranger_end(struct index_reader *r, const struct path_entry *path, uint64_t until_ns,
-                 uint64_t *end_ns, struct error *err) {
+                 struct stamp *end, struct error *err) {
     struct stamp newest;
-    *end_ns = UINT64_MAX;
+    *end = (struct stamp){.time_ns = UINT64_MAX};
     if ((path->flags & PATH_PROVISIONAL) == 0)
         return 0;
-    int code = index_each_floor(r, path->path, until_ns, see_end, end_ns, err);
-    if (code != 0 || *end_ns == UINT64_MAX)
+    int code = index_each_floor(r, path->path, until_ns, see_end, end, err);
+    if (code != 0 || end->time_ns == UINT64_MAX)
         return code;
     /* The same addresses and ports again, and again without a login. */
     code = index_newest_update(r, path->path, until_ns, &newest, err);
-    if (code == 0 && newest.time_ns > *end_ns)
-        *end_ns = UINT64_MAX;
+    if (code == 0 && newest.time_ns > end->time_ns)
+        *end = (struct stamp){.time_ns = UINT64_MAX};
     return code == ERR_NOT_FOUND ? 0 : code;
 }

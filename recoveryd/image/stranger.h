@@ -20,7 +20,7 @@
 #include "recoveryd/image/volume_window.h"
 
 /* Paths of strangers that a volume has at most; where there are more, it is `crowded`. */
-enum { STRANGER_PATHS = 256 };
+enum { STRANGER_PATHS = 4096 };
 
 /*
  * Fills what the volumes have of strangers, and lowers watermarks to what the monitors of strangers
@@ -30,10 +30,10 @@ int strangers_find(struct index_reader *r, const struct stream_table *table,
                    struct volume_list *list, struct error *err);
 
 /*
- * When the session of a provisional path ended, by what is known of it up to until_ns: nothing can
- * have passed on it since. UINT64_MAX: it goes on, for all that is known.
+ * When the session of a provisional path ended, by what is known of it up to until_ns, and who says
+ * so: nothing can have passed on it since. A time of UINT64_MAX: it goes on, for all that is known.
  */
 int stranger_end(struct index_reader *r, const struct path_entry *path, uint64_t until_ns,
-                 uint64_t *end_ns, struct error *err);
+                 struct stamp *end, struct error *err);
 
 #endif

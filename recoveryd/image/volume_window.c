@@ -151,7 +151,7 @@ int volume_window_read(struct index_reader *r, const struct stream_table *table,
 
 struct bound_scan {
     const struct stream_table *table;
-    uint64_t end_ns;
+    const struct stamp *end;
     uint64_t *bound_ns;
 };
 
@@ -159,13 +159,14 @@ static bool scan_bound(void *context, uint64_t monitor, uint64_t stream) {
     struct bound_scan *scan = context;
     const struct stream_facts *s = stream_of(scan->table, monitor, stream);
     uint64_t promise = s != NULL ? s->promise_ns : 0;
-    if (promise < scan->end_ns && promise < *scan->bound_ns)
+    bool is_over = monitor == scan->end->monitor && promise >= scan->end->time_ns;
+    if (!is_over && promise < *scan->bound_ns)
         *scan->bound_ns = promise;
     return true;
 }
 
 int volume_window_bound(struct index_reader *r, const struct stream_table *table, uint64_t path,
-                        uint64_t end_ns, uint64_t *bound_ns, struct error *err) {
-    struct bound_scan scan = {.table = table, .end_ns = end_ns, .bound_ns = bound_ns};
+                        const struct stamp *end, uint64_t *bound_ns, struct error *err) {
+    struct bound_scan scan = {.table = table, .end = end, .bound_ns = bound_ns};
     return index_each_stream_of_path(r, path, scan_bound, &scan, err);
 }

@@ -32,10 +32,10 @@ int volume_window_read(struct index_reader *r, const struct stream_table *table,
                        struct error *err);
 
 /*
- * Lowers *bound_ns to what the streams that announced the path promise, without those that promise
- * everything up to end_ns: nothing comes on the path after that.
+ * Lowers *bound_ns to what the streams that announced the path promise, without those of the
+ * monitor that saw it end, once they promise everything up to then.
  */
 int volume_window_bound(struct index_reader *r, const struct stream_table *table, uint64_t path,
-                        uint64_t end_ns, uint64_t *bound_ns, struct error *err);
+                        const struct stamp *end, uint64_t *bound_ns, struct error *err);
 
 #endif

@@ -14,7 +14,7 @@ enum {
 
 /* A write of just the same range, while the other's data had not all come. */
 struct pending {
-    uint64_t id; /* of its content; 0 unknown */
+    uint64_t id;           /* of its content; 0 unknown */
     uint64_t agreed_bytes; /* so many had come, and agreed; UINT64_MAX: they did not */
 };
 

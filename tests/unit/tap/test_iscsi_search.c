@@ -319,7 +319,7 @@ Test(iscsi_search, late_session_beside_known_volumes) {
     w.now_ns += 3600 * NS_PER_SECOND;
     struct iscsi_link late = late_session(&w, false, false);
     link_write(&late, 5, 100, 8, 4096, 1);
-    expect_whole_gap(w.recorder, 0, GAP_STRANGER);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
     link_response(&late, 5, GOOD);
     chat(&late);
     link_write(&known, 5, 100, 8, 4096, 1);

@@ -53,7 +53,8 @@ Test(scsi_rival, same_bytes_to_the_same_range_are_no_gap) {
     scsi_world_end(&w);
 }
 
-/* A block and, behind it, its CRC32C as file systems keep it: the CRC32C of both is always the same.
+/* A block and, behind it, its CRC32C as file systems keep it: the CRC32C of both is always the
+ * same.
  */
 static struct exchange *write_sealed(struct scsi_world *w, uint8_t fill) {
     struct exchange *x = scsi_write(w, w->nexus, 100, 1, fill);
