@@ -78,6 +78,7 @@ struct path {
     enum unmapped_content unmapped_by_page;
     /* The last gap over all of it: nothing changed since when unit->changes is still the same. */
     bool whole_gap;
+    bool whole_gap_hearsay; /* it said only what happened on other paths */
     uint64_t whole_gap_changes;
     uint64_t whole_gap_ns;
     /* The last time for which another one was not said, because nothing had changed. */
@@ -455,9 +456,9 @@ void target_set_provisional(struct tracker *t, struct target *target);
  */
 void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
                  uint64_t time_ns);
-/* The only session with a provisional target ended: nobody will find out which volumes it led to.
- */
-void alias_end(struct tracker *t, struct target *target, uint64_t time_ns);
+/* The only session with a provisional target is no longer followed: nobody will find out which
+ * volumes it led to. `lasts`: it may go on unseen. */
+void alias_end(struct tracker *t, struct target *target, bool lasts, uint64_t time_ns);
 /* One of them has no name: they may be one target, or lead to the same volumes. */
 bool alias_may_share(const struct target *a, const struct target *b);
 /* The path was announced just now: what changed on others before may have changed it. */

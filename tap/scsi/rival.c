@@ -14,7 +14,7 @@ enum {
 
 /* A write of just the same range, while the other's data had not all come. */
 struct pending {
-    uint32_t crc;
+    uint64_t id;           /* of its content; 0 unknown */
     uint64_t agreed_bytes; /* so many had come, and agreed; UINT64_MAX: they did not */
 };
 
@@ -188,10 +188,6 @@ static bool is_twin(const struct exchange *ended, const struct exchange *open) {
            ended->data_out_bytes == open->data_out_bytes && exchange_complete(ended) != NULL;
 }
 
-static uint32_t crc_of(const struct payload *payload) {
-    return payload_crc32c(payload, 0, payload_length(payload));
-}
-
 /* True when the twin's data is kept in mind, to be compared. */
 static bool note_twin(const struct payload *ended, struct exchange *open, uint64_t time_ns) {
     struct rivals *r = rivals_of(open);
@@ -200,7 +196,7 @@ static bool note_twin(const struct payload *ended, struct exchange *open, uint64
     if (time_ns > r->newest_ns)
         r->newest_ns = time_ns;
     struct pending *pending = &r->pending[r->pending_count++];
-    *pending = (struct pending){.crc = crc_of(ended)};
+    *pending = (struct pending){.id = payload_id64(ended)};
     if (open->payload == NULL)
         return true;
     bool agrees = payload_agrees(open->payload, ended);
@@ -265,11 +261,12 @@ void rival_note_all(struct tracker *t, struct unit *unit, uint64_t time_ns) {
 static void settle_twins(struct exchange *x) {
     struct rivals *r = x->rivals;
     const struct payload *complete = exchange_complete(x);
-    uint32_t crc = complete != NULL && r->pending_count > 0 ? crc_of(complete) : 0;
+    uint64_t id = complete != NULL && r->pending_count > 0 ? payload_id64(complete) : 0;
     for (size_t i = 0; i < r->pending_count; i++) {
         const struct pending *pending = &r->pending[i];
         uint64_t arrived = x->payload != NULL ? payload_arrived(x->payload) : 0;
-        bool same = complete != NULL ? pending->crc == crc : pending->agreed_bytes == arrived;
+        bool same = complete != NULL ? pending->id != 0 && pending->id == id
+                                     : pending->agreed_bytes == arrived;
         if (same)
             r->agreed = true;
         else

@@ -329,7 +329,7 @@ Test(iscsi_search, late_session_beside_known_volumes) {
     link_write(&late, 6, 300, 8, 4096, 1);
     link_response(&late, 6, GOOD);
     cr_assert_eq(GAPS(w), gaps + 1, "it may have written to the known one");
-    expect_gap(w.recorder, gaps, 300, 8, GAP_STREAM_HOLE);
+    expect_gap(w.recorder, gaps, 300, 8, GAP_STRANGER);
     iscsi_world_end(&w);
 }
 
