@@ -105,7 +105,7 @@ struct tracker_sample {
     uint64_t lun;
     uint64_t lba;
     uint32_t block_bytes;
-    uint32_t crc32c; /* of the block */
+    uint64_t id; /* of the content: digest_id64() */
 };
 
 /* Begins anew, with commands issued after that time. False: too many sessions are sampled. */
