@@ -97,8 +97,9 @@ static void encode_audit(struct buffer *b, const struct audit_record *a) {
     buffer_put_le64(b, a->path);
     buffer_put_le64(b, a->offset_bytes);
     buffer_put_le32(b, a->block_bytes);
-    buffer_put_le32(b, a->blocks);
-    buffer_put(b, a->crc32c, (size_t)a->blocks * 4);
+    buffer_put_le16(b, a->blocks);
+    buffer_put_le16(b, a->kind);
+    buffer_put(b, a->sums, (size_t)a->blocks * 4);
 }
 
 static void encode_resume(struct buffer *b, const struct resume_record *r) {
@@ -286,11 +287,12 @@ static int decode_audit(struct cursor *c, struct audit_record *a, struct error *
     a->path = cursor_le64(c);
     a->offset_bytes = cursor_le64(c);
     a->block_bytes = cursor_le32(c);
-    a->blocks = cursor_le32(c);
+    a->blocks = cursor_le16(c);
+    a->kind = cursor_le16(c);
     if (!cursor_ok(c) || a->path == 0 || a->block_bytes == 0 || a->blocks == 0 ||
         a->blocks > AUDIT_BLOCKS)
         return bad(err, "an audit of an impossible path or size");
-    a->crc32c = cursor_bytes(c, (size_t)a->blocks * 4);
+    a->sums = cursor_bytes(c, (size_t)a->blocks * 4);
     if (!cursor_ok(c))
         return bad(err, "an audit cut short");
     if (range_wraps(a->offset_bytes, (uint64_t)a->blocks * a->block_bytes))

@@ -156,8 +156,13 @@ struct frontier_record {
     uint32_t flags;          /* enum frontier_flags */
 };
 
-/* Checksums of consecutive blocks that a READ returned (CRC32C of each). */
+/* Sums of consecutive blocks that a READ returned. */
 enum { AUDIT_BLOCKS = 1000 };
+enum audit_sums {
+    AUDIT_CRC32C =
+        0, /* not believed any more: it is the same for all blocks that end in their own */
+    AUDIT_BLOCKSUM = 1,
+};
 struct audit_record {
     uint64_t time_ns;   /* time mark: of the packet that carried the status */
     uint64_t issued_ns; /* of the command: the blocks held this at some moment in between, and
@@ -165,8 +170,9 @@ struct audit_record {
     uint64_t path;
     uint64_t offset_bytes;
     uint32_t block_bytes;
-    uint32_t blocks;       /* 1 to AUDIT_BLOCKS */
-    const uint8_t *crc32c; /* `blocks` little-endian numbers; decoded: borrowed */
+    uint16_t blocks;     /* 1 to AUDIT_BLOCKS */
+    uint16_t kind;       /* enum audit_sums */
+    const uint8_t *sums; /* `blocks` little-endian numbers of 32 bits; decoded: borrowed */
 };
 
 /*

@@ -64,8 +64,8 @@ struct sink_audit {
     uint64_t issued_ns;
     uint64_t lba;
     uint32_t block_bytes;
-    uint32_t blocks;        /* 1 to AUDIT_BLOCKS */
-    const uint32_t *crc32c; /* of each block */
+    uint32_t blocks;      /* 1 to AUDIT_BLOCKS */
+    const uint32_t *sums; /* blocksum() of each block */
 };
 
 struct sink_gap {

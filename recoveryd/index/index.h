@@ -221,8 +221,9 @@ struct audit_entry {
     uint64_t issued_ns;
     uint64_t offset_bytes;
     uint32_t block_bytes;
-    uint32_t blocks;
-    const uint8_t *crc32c; /* 4 * blocks bytes, little-endian numbers */
+    uint16_t blocks;
+    uint16_t kind;       /* enum audit_sums: of another kind than ours it is only counted */
+    const uint8_t *sums; /* 4 * blocks bytes, little-endian numbers */
 };
 
 /* What the audits of a path found. */

@@ -434,7 +434,8 @@ int index_put_audit(struct index_writer *w, const struct stamp *stamp,
                                 .offset_bytes = audit->offset_bytes,
                                 .block_bytes = audit->block_bytes,
                                 .blocks = audit->blocks,
-                                .crc32c = audit->crc32c};
+                                .kind = audit->kind,
+                                .sums = audit->sums};
     int code = begin_put(w, TABLE_AUDITS, key_waiting(stamp, audit->path), err);
     if (code != 0)
         return code;

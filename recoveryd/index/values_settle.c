@@ -126,8 +126,9 @@ void value_encode_audit(struct buffer *b, const struct audit_entry *a) {
     buffer_put_le64(b, a->issued_ns);
     buffer_put_le64(b, a->offset_bytes);
     buffer_put_le32(b, a->block_bytes);
-    buffer_put_le32(b, a->blocks);
-    buffer_put(b, a->crc32c, (size_t)a->blocks * 4);
+    buffer_put_le16(b, a->blocks);
+    buffer_put_le16(b, a->kind);
+    buffer_put(b, a->sums, (size_t)a->blocks * 4);
 }
 
 int value_decode_audit(struct kv_item item, struct audit_entry *a, struct error *err) {
@@ -136,10 +137,11 @@ int value_decode_audit(struct kv_item item, struct audit_entry *a, struct error 
     a->issued_ns = cursor_le64(&item.value);
     a->offset_bytes = cursor_le64(&item.value);
     a->block_bytes = cursor_le32(&item.value);
-    a->blocks = cursor_le32(&item.value);
+    a->blocks = cursor_le16(&item.value);
+    a->kind = cursor_le16(&item.value);
     if (a->blocks == 0 || a->blocks > AUDIT_BLOCKS || a->block_bytes == 0)
         return damaged(err, "an audit has an impossible size");
-    a->crc32c = cursor_bytes(&item.value, (size_t)a->blocks * 4);
+    a->sums = cursor_bytes(&item.value, (size_t)a->blocks * 4);
     if (!done(&item) || !range_ok(a->offset_bytes, (uint64_t)a->blocks * a->block_bytes))
         return damaged(err, "an audit cannot be read");
     return 0;

@@ -95,8 +95,8 @@ static int own_strings(struct arrival *a, struct error *err) {
     if (r->type == RECORD_GAP) {
         put_string(a->text, &r->gap.text, r->gap.text_bytes);
     } else if (r->type == RECORD_AUDIT) {
-        memcpy(a->text, r->audit.crc32c, borrowed_bytes(r));
-        r->audit.crc32c = (const uint8_t *)a->text;
+        memcpy(a->text, r->audit.sums, borrowed_bytes(r));
+        r->audit.sums = (const uint8_t *)a->text;
     } else {
         char *next = put_string(a->text, &r->path.target, r->path.target_bytes);
         next = put_string(next, &r->path.designator, r->path.designator_bytes);

@@ -1,4 +1,4 @@
-#include "common/crc32c.h"
+#include "common/blocksum.h"
 #include "proto/when.h"
 #include "recoveryd/settle/internal.h"
 
@@ -25,8 +25,8 @@ static uint64_t block_offset(const struct trial *t, uint32_t block) {
     return t->audit->offset_bytes + (uint64_t)block * t->audit->block_bytes;
 }
 
-static uint32_t crc_of(const struct audit_entry *a, uint32_t block) {
-    struct cursor c = cursor_of(a->crc32c + (size_t)block * 4, 4);
+static uint32_t sum_of(const struct audit_entry *a, uint32_t block) {
+    struct cursor c = cursor_of(a->sums + (size_t)block * 4, 4);
     return cursor_le32(&c);
 }
 
@@ -58,9 +58,10 @@ static enum verdict verdict_on(const struct trial *t, const struct image_run *ru
     uint64_t start = block_offset(t, block);
     uint64_t end = start + t->audit->block_bytes;
     struct ground_of_block under = look_under(t, runs, count, start, end);
-    if (!under.stable || rangeset_overlap(busy, start, end, &part))
+    if (t->audit->kind != AUDIT_BLOCKSUM || !under.stable ||
+        rangeset_overlap(busy, start, end, &part))
         return SKIPPED;
-    bool same = crc32c(0, bytes, t->audit->block_bytes) == crc_of(t->audit, block);
+    bool same = blocksum(bytes, t->audit->block_bytes) == sum_of(t->audit, block);
     if (under.exact)
         return same ? SAME : MISMATCH;
     return same ? GUESS_SAME : SKIPPED;

@@ -174,8 +174,8 @@ static void decode_audit(struct sink *s, const struct sink_audit *audit) {
     json_object_set_new(line, "bytes", integer((uint64_t)audit->blocks * audit->block_bytes));
     json_t *sums = json_array();
     for (uint32_t i = 0; i < audit->blocks; i++)
-        json_array_append_new(sums, json_sprintf("%08x", audit->crc32c[i]));
-    json_object_set_new(line, "crc32c", sums);
+        json_array_append_new(sums, json_sprintf("%08x", audit->sums[i]));
+    json_object_set_new(line, "sums", sums);
     json_object_set_new(line, "issued_ns", integer(audit->issued_ns));
     print_line(d, line);
 }

@@ -387,7 +387,7 @@ static void publish_audit(struct sink *s, const struct sink_audit *audit) {
     uint8_t sums[AUDIT_BLOCKS * 4];
     for (uint32_t i = 0; i < audit->blocks; i++) {
         for (unsigned k = 0; k < 4; k++)
-            sums[i * 4 + k] = (uint8_t)(audit->crc32c[i] >> (8 * k));
+            sums[i * 4 + k] = (uint8_t)(audit->sums[i] >> (8 * k));
     }
     struct record r = {
         .type = RECORD_AUDIT,
@@ -396,8 +396,9 @@ static void publish_audit(struct sink *s, const struct sink_audit *audit) {
                   .path = audit->path->id,
                   .offset_bytes = audit->lba * audit->block_bytes,
                   .block_bytes = audit->block_bytes,
-                  .blocks = audit->blocks,
-                  .crc32c = sums},
+                  .blocks = (uint16_t)audit->blocks, /* at most AUDIT_BLOCKS */
+                  .kind = AUDIT_BLOCKSUM,
+                  .sums = sums},
     };
     append(p, &r);
 }

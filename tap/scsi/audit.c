@@ -1,6 +1,6 @@
 #include "tap/scsi/internal.h"
 
-#include "common/crc32c.h"
+#include "common/blocksum.h"
 
 /*
  * What a READ returned is the truth about the image, for free: one in so many is summed up as its
@@ -18,8 +18,8 @@ struct audit {
     uint32_t blocks;   /* looked at */
     uint64_t expected; /* bytes of the whole READ */
     uint64_t next;     /* so many have come, in order */
-    uint32_t crc;      /* of the block that is coming */
-    uint32_t crcs[];   /* of those that have come */
+    uint64_t sum;      /* of the block that is coming */
+    uint32_t sums[];   /* of those that have come */
 };
 
 bool audit_is_due(struct tracker *t, const struct path *path, const struct command *command,
@@ -35,7 +35,7 @@ bool audit_is_due(struct tracker *t, const struct path *path, const struct comma
 
 void audit_begin(struct exchange *x) {
     uint64_t blocks = x->command.blocks < MOST_BLOCKS ? x->command.blocks : MOST_BLOCKS;
-    x->audit = calloc(1, sizeof *x->audit + (size_t)blocks * sizeof x->audit->crcs[0]);
+    x->audit = calloc(1, sizeof *x->audit + (size_t)blocks * sizeof x->audit->sums[0]);
     if (x->audit == NULL)
         return;
     x->audit->block_bytes = x->path->sink.block_bytes;
@@ -66,12 +66,12 @@ void audit_data(struct exchange *x, uint64_t offset, const uint8_t *data, size_t
         size_t part = a->block_bytes - (size_t)(offset % a->block_bytes);
         if (part > cursor_left(&c))
             part = cursor_left(&c);
-        a->crc = crc32c(a->crc, cursor_bytes(&c, part), part);
+        a->sum = blocksum_add(a->sum, cursor_bytes(&c, part), part);
         offset += part;
         if (offset % a->block_bytes != 0)
             continue;
-        a->crcs[offset / a->block_bytes - 1] = a->crc;
-        a->crc = 0;
+        a->sums[offset / a->block_bytes - 1] = blocksum_end(a->sum);
+        a->sum = 0;
     }
 }
 
@@ -112,7 +112,7 @@ static void give(const struct ending *e, uint64_t lba, uint64_t end) {
                                                .lba = lba,
                                                .block_bytes = x->audit->block_bytes,
                                                .blocks = (uint32_t)blocks,
-                                               .crc32c = x->audit->crcs + (lba - x->command.lba)});
+                                               .sums = x->audit->sums + (lba - x->command.lba)});
         e->t->counters.audited_blocks += blocks;
         lba += blocks;
     }

@@ -59,7 +59,7 @@ static void take_audit(struct sink *s, const struct sink_audit *a) {
     check(a->blocks > 0 && a->blocks <= AUDIT_BLOCKS && a->block_bytes > 0);
     volatile uint32_t sum = 0;
     for (uint32_t i = 0; i < a->blocks; i++)
-        sum = sum + a->crc32c[i];
+        sum = sum + a->sums[i];
 }
 
 static struct nexus *open_session(struct world *w, size_t i) {

@@ -1,6 +1,6 @@
 #include "tests/property/model.h"
 
-#include "common/crc32c.h"
+#include "common/blocksum.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -164,14 +164,14 @@ static void apply_copy(struct models *all, const struct replay *replay) {
 static void compare(struct models *all, const struct record *r) {
     const struct audit_record *a = &r->audit;
     const struct model *m = model_of(all, a->path);
-    struct cursor sums = cursor_of(a->crc32c, (size_t)a->blocks * 4);
+    struct cursor sums = cursor_of(a->sums, (size_t)a->blocks * 4);
     for (uint32_t i = 0; m != NULL && i < a->blocks; i++) {
         uint64_t at = a->offset_bytes + (uint64_t)i * a->block_bytes;
         uint32_t sum = cursor_le32(&sums);
         if (at + a->block_bytes > m->size || in_doubt(m, at, a->block_bytes))
             continue;
         all->audited++;
-        if (crc32c(0, m->image + at, a->block_bytes) == sum)
+        if (blocksum(m->image + at, a->block_bytes) == sum)
             continue;
         all->refuted++;
         all->refuted_ns = a->time_ns;

@@ -14,6 +14,7 @@
  * many order marks it used, as `resume` wants them.
  */
 #include "../unit/recoveryd/sim.h"
+#include "common/blocksum.h"
 
 #include "common/clock.h"
 #include "common/crc32c.h"
@@ -112,7 +113,7 @@ static void say_audit(struct script *s) {
     uint8_t crcs[4 * AUDIT_BLOCKS];
     uint32_t blocks = (uint32_t)number(s, 3);
     memset(s->payload, (int)number(s, 4), BLOCK);
-    uint32_t crc = crc32c(0, s->payload, BLOCK);
+    uint32_t crc = blocksum(s->payload, BLOCK);
     for (uint32_t i = 0; i < blocks * 4 && i < sizeof crcs; i++)
         crcs[i] = (uint8_t)(crc >> (8 * (i % 4)));
     struct record r = {.type = RECORD_AUDIT,
@@ -122,8 +123,9 @@ static void say_audit(struct script *s) {
                                  .path = path_of(word(s, 1)),
                                  .offset_bytes = number(s, 2),
                                  .block_bytes = BLOCK,
-                                 .blocks = blocks,
-                                 .crc32c = crcs}};
+                                 .blocks = (uint16_t)blocks,
+                                 .kind = AUDIT_BLOCKSUM,
+                                 .sums = crcs}};
     sim_add(&s->stream, &r);
 }
 

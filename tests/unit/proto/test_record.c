@@ -221,7 +221,8 @@ static struct record sample_audit(void) {
                                      .offset_bytes = 4096,
                                      .block_bytes = 512,
                                      .blocks = 3,
-                                     .crc32c = three_crcs}};
+                                     .kind = AUDIT_BLOCKSUM,
+                                     .sums = three_crcs}};
 }
 
 static struct record sample_resume(void) {
@@ -258,7 +259,7 @@ Test(record, audit_and_resume_survive) {
     cr_assert_eq(out.audit.offset_bytes, 4096);
     cr_assert_eq(out.audit.block_bytes, 512);
     cr_assert_eq(out.audit.blocks, 3);
-    cr_assert_eq(memcmp(out.audit.crc32c, three_crcs, sizeof three_crcs), 0);
+    cr_assert_eq(memcmp(out.audit.sums, three_crcs, sizeof three_crcs), 0);
     cr_assert_eq(record_time_ns(&out), 1000);
     in = sample_resume();
     cr_assert_eq(round_trip(&in, &out, &err), 0, "%s", err.text);

@@ -259,7 +259,7 @@ Test(index_values, lengths_of_what_waits_are_exact) {
     check_lengths(as_derived, &key, &value);
     buffer_clear(&value);
     const uint8_t crcs[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-    struct audit_entry audit = {.block_bytes = 512, .blocks = 2, .crc32c = crcs};
+    struct audit_entry audit = {.block_bytes = 512, .blocks = 2, .sums = crcs};
     value_encode_audit(&value, &audit);
     check_lengths(as_audit, &key, &value);
     buffer_clear(&value);
@@ -308,7 +308,7 @@ Test(index_values, an_audit_of_impossible_size_is_refused) {
     const uint8_t crcs[8] = {0};
     struct kv_key key = key_waiting(&stamp, 5);
     value_encode_audit(&value,
-                       &(struct audit_entry){.block_bytes = 512, .blocks = 2, .crc32c = crcs});
+                       &(struct audit_entry){.block_bytes = 512, .blocks = 2, .sums = crcs});
     static const struct {
         size_t at;
         uint64_t value;

@@ -1,5 +1,6 @@
 /* A path of unknown name that one monitor sees, and the volumes that others see: may they be one?
  */
+#include "common/blocksum.h"
 #include "recoveryd/control/exactness.h"
 #include "recoveryd/image/clock.h"
 #include "recoveryd/image/stranger.h"
@@ -466,7 +467,7 @@ Test(strangers, a_read_proves_what_one_cannot_have_changed_since) {
         rig_fill(&s.rig, s.named, (struct stamp){150, NAMED, 1, 1}, 0, 0, 512, 1);
         rig_fill(&s.rig, s.late, late_write, 0, 0, 512, 2);
         memset(block, 1, sizeof block);
-        uint32_t crc = crc32c(0, block, sizeof block);
+        uint32_t crc = blocksum(block, sizeof block);
         for (int i = 0; i < 4; i++)
             sum[i] = (uint8_t)(crc >> (8 * i));
         struct stamp stamp = {read_ns, NAMED, 1, 5};
@@ -475,7 +476,8 @@ Test(strangers, a_read_proves_what_one_cannot_have_changed_since) {
                                      .path = s.named,
                                      .block_bytes = 512,
                                      .blocks = 1,
-                                     .crc32c = sum};
+                                     .kind = AUDIT_BLOCKSUM,
+                                     .sums = sum};
         rig_ok(&s.rig, index_put_audit(rig_writer(&s.rig), &stamp, &audit, &s.rig.err));
         rig_commit(&s.rig);
         rig_ok(&s.rig, settle(s.rig.store, UINT64_MAX, &s.rig.err));

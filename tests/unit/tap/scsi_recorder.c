@@ -77,10 +77,10 @@ static void record_audit(struct sink *s, const struct sink_audit *a) {
                            .lba = a->lba,
                            .blocks = a->blocks,
                            .block_bytes = a->block_bytes};
-    e->crc32c = malloc(a->blocks * sizeof *e->crc32c);
-    if (e->crc32c == NULL || a->blocks == 0 || a->blocks > AUDIT_BLOCKS)
+    e->sums = malloc(a->blocks * sizeof *e->sums);
+    if (e->sums == NULL || a->blocks == 0 || a->blocks > AUDIT_BLOCKS)
         abort();
-    memcpy(e->crc32c, a->crc32c, a->blocks * sizeof *e->crc32c);
+    memcpy(e->sums, a->sums, a->blocks * sizeof *e->sums);
 }
 
 static void record_path(struct sink *s, const struct sink_path *p, uint64_t time_ns) {
@@ -101,7 +101,7 @@ struct recorder *recorder_create(void) {
 void recorder_forget(struct recorder *r) {
     for (size_t i = 0; i < r->count; i++) {
         free(r->events[i].data);
-        free(r->events[i].crc32c);
+        free(r->events[i].sums);
     }
     r->count = 0;
 }

@@ -29,7 +29,7 @@ struct recorded {
     uint64_t source_from_ns;
     uint64_t source_until_ns;
     uint64_t issued_ns;
-    uint32_t *crc32c;      /* of an audit */
+    uint32_t *sums;        /* of an audit */
     uint64_t offset_bytes; /* of a gap */
     uint64_t length_bytes;
     uint16_t reason;

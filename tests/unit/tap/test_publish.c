@@ -332,7 +332,7 @@ Test(publisher, an_audit_takes_a_mark) {
                                                .lba = 8,
                                                .block_bytes = 512,
                                                .blocks = 2,
-                                               .crc32c = sums});
+                                               .sums = sums});
     publisher_flush(f.publisher);
     cr_assert_eq(f.recorder.count, 1);
     const struct record *r = &f.recorder.records[0];
@@ -362,13 +362,13 @@ Test(decode, lines_of_copies_and_audits) {
                                            .lba = 8,
                                            .block_bytes = 512,
                                            .blocks = 1,
-                                           .crc32c = &sum});
+                                           .sums = &sum});
     decode_destroy(d);
     fclose(out);
     cr_expect_not_null(strstr(text, "\"op\":\"copy\""));
     cr_expect_not_null(strstr(text, "\"source_volume\":\"iqn.x/5\",\"source_lba\":3"), "%s", text);
     cr_expect_not_null(strstr(text, "\"op\":\"audit\""));
-    cr_expect_not_null(strstr(text, "\"crc32c\":[\"0badcafe\"]"), "%s", text);
+    cr_expect_not_null(strstr(text, "\"sums\":[\"0badcafe\"]"), "%s", text);
     free(text);
     fixture_close(&f);
 }

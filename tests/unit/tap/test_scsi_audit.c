@@ -1,5 +1,5 @@
 /* What READs return, summed up. */
-#include "common/crc32c.h"
+#include "common/blocksum.h"
 #include "scsi_recorder.h"
 
 #include <criterion/criterion.h>
@@ -35,7 +35,7 @@ static uint32_t sum_of(size_t block) {
     uint8_t data[512];
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = content(block * 512 + i);
-    return crc32c(0, data, sizeof data);
+    return blocksum(data, sizeof data);
 }
 
 static void read_all(struct scsi_world *w, uint32_t lba, uint16_t blocks) {
@@ -59,7 +59,7 @@ Test(scsi_audit, blocks_that_are_cut_anywhere) {
     cr_assert(e->lba == 100 && e->blocks == 4 && e->block_bytes == 512);
     cr_assert(e->issued_ns == w.now_ns - 1 && e->time_ns == w.now_ns);
     for (size_t i = 0; i < 4; i++)
-        cr_assert_eq(e->crc32c[i], sum_of(i), "block %zu", i);
+        cr_assert_eq(e->sums[i], sum_of(i), "block %zu", i);
     cr_assert_eq(tracker_counters(w.tracker)->audited_blocks, 4);
     scsi_world_end(&w);
 }
@@ -136,7 +136,7 @@ Test(scsi_audit, longer_than_a_record) {
     for (size_t i = 0; i < 9; i++) {
         const struct recorded *e = recorded_audit(w.recorder, i);
         cr_assert_eq(e->lba, lba);
-        cr_assert_eq(e->crc32c[0], sum_of(lba - 100));
+        cr_assert_eq(e->sums[0], sum_of(lba - 100));
         lba += e->blocks;
     }
     cr_assert_eq(lba, 100 + 8192);
@@ -148,7 +148,7 @@ static void expect_audited(struct scsi_world *w, uint64_t first, uint64_t end, s
     const struct recorded *e = recorded_audit(w->recorder, index);
     cr_expect(e->lba == first && e->lba + e->blocks == end, "%lu to %lu", e->lba,
               e->lba + e->blocks);
-    cr_expect_eq(e->crc32c[0], sum_of(first - 100));
+    cr_expect_eq(e->sums[0], sum_of(first - 100));
 }
 
 Test(scsi_audit, blocks_that_change_meanwhile) {
