@@ -19,11 +19,6 @@ struct pipeline {
     struct tcp_counters tcp_totals; /* kept over pipeline_finish() */
 };
 
-static void take_segment(void *context, const struct tcp_segment *segment) {
-    struct pipeline *p = context;
-    tcp_segment(p->tcp, segment);
-}
-
 struct pipeline_options pipeline_default_options(void) {
     return (struct pipeline_options){.memory_bytes = UINT64_C(256) << 20, .connections = 65536};
 }
@@ -62,7 +57,7 @@ struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_option
     struct tcp_consumer consumer = iscsi_consumer(p->iscsi);
     struct tcp_limits tcp_limits = tcp_share(&chosen);
     p->tcp = tcp_create(&consumer, &tcp_limits);
-    p->decap = decap_create(&(struct decap_output){.context = p, .tcp = take_segment});
+    p->decap = decap_create();
     if (p->tcp == NULL || p->decap == NULL)
         return NULL;
     return take_pointer(&p);
@@ -79,7 +74,16 @@ void pipeline_destroy(struct pipeline *p) {
 }
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet) {
-    decap_packet(p->decap, packet);
+    struct decap_result found;
+    switch (decap_packet(p->decap, packet, &found)) {
+    case DECAP_NOTHING:
+    case DECAP_FC:
+    case DECAP_FIP:
+        break;
+    case DECAP_TCP:
+        tcp_segment(p->tcp, &found.tcp);
+        break;
+    }
     if (packet->time_ns >= p->tick_ns) {
         p->tick_ns = packet->time_ns + TICK_NS;
         iscsi_tick(p->iscsi, packet->time_ns);
