@@ -100,8 +100,11 @@ void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blo
 }
 
 static void go_blind(struct blindness *blind, uint16_t reason, const char *text, uint64_t time_ns) {
-    if (blind->reason != 0)
+    if (blind->reason != 0) {
+        if (time_ns < blind->since_ns)
+            blind->since_ns = time_ns;
         return;
+    }
     blind->reason = reason;
     blind->since_ns = time_ns;
     snprintf(blind->text, sizeof blind->text, "before this path was seen: %s", text);
