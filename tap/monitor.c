@@ -121,7 +121,10 @@ static int open_pipeline(struct monitor *m, struct error *err) {
     struct pipeline_options options = m->settings->pipeline;
     options.audit_one_in = audit_rate(m);
     m->pipeline = pipeline_create(sink_of(m), &options);
-    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+    if (m->pipeline == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    const char *names = m->settings->fcid_map;
+    return names != NULL ? pipeline_load_fc_names(m->pipeline, names, err) : 0;
 }
 
 static int open_sink(struct monitor *m, struct error *err) {

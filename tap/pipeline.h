@@ -1,6 +1,6 @@
 /*
- * pipeline: the way of a packet through the monitor, wired once: decap → tcp → iscsi → tracker →
- * sink.
+ * pipeline: the way of a packet through the monitor, wired once: decap → tcp → iscsi, or decap → fc
+ * → tracker → sink.
  *
  * One pipeline per capture worker, used by its thread alone.
  */
@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "tap/decap/decap.h"
+#include "tap/fc/fc.h"
 #include "tap/identity.h"
 #include "tap/iscsi/iscsi.h"
 #include "tap/packet.h"
@@ -38,6 +39,9 @@ struct pipeline_options pipeline_default_options(void);
 /* The sink is borrowed; options NULL: the default ones. NULL: out of memory. */
 struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_options *options);
 void pipeline_destroy(struct pipeline *p);
+
+/* See fc_load_names(). */
+int pipeline_load_fc_names(struct pipeline *p, const char *file, struct error *err);
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet);
 /* No packet before now_ns is still to come. */

@@ -70,6 +70,11 @@ static int set_filter(void *into, const char *value, struct error *err) {
     return keep(s, value, &s->filter, err);
 }
 
+static int set_fcid_map(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return keep(s, value, &s->fcid_map, err);
+}
+
 static int set_spool(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     return keep(s, value, &s->spool, err);
@@ -157,6 +162,8 @@ static const struct option_row rows[] = {
     {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
     {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
     {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
+    {0, "fcid-map", "FILE", "names of Fibre Channel ports whose logins are not seen: FCID WWPN",
+     set_fcid_map},
     {0, "spool", "DIR", "keep in DIR what the next start needs to go on without a gap", set_spool},
     {0, "lanes", "N", "connections to the recovery server (default 2)", set_lanes},
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},

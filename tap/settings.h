@@ -26,7 +26,8 @@ struct settings {
     char monitor[LIMIT_NAME_BYTES + 1];
     bool decode;
     const char *filter;
-    const char *spool; /* a directory; NULL: nothing is kept for the next start */
+    const char *fcid_map; /* a file; NULL: none */
+    const char *spool;    /* a directory; NULL: nothing is kept for the next start */
     uint64_t lanes;
     uint64_t ring_bytes;
     uint64_t connect_timeout_s;
