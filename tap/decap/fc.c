@@ -123,7 +123,11 @@ enum layer_result layer_fip(struct decap *d, struct frame *f) {
         return frame_drop(f, DECAP_MALFORMED);
     f->result->kind = DECAP_FIP;
     f->result->fip = (struct fc_fip_frame){
-        .data = cursor_bytes(&f->bytes, bytes), .bytes = (uint32_t)bytes, .time_ns = f->time_ns};
+        .data = cursor_bytes(&f->bytes, bytes),
+        .bytes = (uint32_t)bytes,
+        .vsan = f->vlan,
+        .time_ns = f->time_ns,
+    };
     memcpy(f->result->fip.destination, f->addresses, 6);
     memcpy(f->result->fip.source, f->addresses + 6, 6);
     return LAYER_DONE;

@@ -147,6 +147,11 @@ void fc_tick(struct fc *f, uint64_t now_ns) {
 
 /* Frames as they come */
 
+/* 0 is no time: a broken clock, or a file without times. */
+static uint64_t time_of(uint64_t time_ns) {
+    return time_ns > 0 ? time_ns : 1;
+}
+
 static void keep(struct fc *f, const struct frame *frame, uint64_t time_ns) {
     if (!window_add(f->window, frame, time_ns)) {
         f->counters.overflow++;
@@ -163,26 +168,26 @@ static void lose(struct fc *f, const char *text, uint64_t time_ns) {
 
 void fc_frame(struct fc *f, const struct fc_frame *from) {
     struct frame frame;
+    uint64_t time_ns = time_of(from->time_ns);
     f->counters.frames++;
     f->counters.cut += from->bytes < from->wire_bytes;
     switch (frame_parse(from, &frame)) {
     case FRAME_GOOD:
-        keep(f, &frame, from->time_ns);
+        keep(f, &frame, time_ns);
         break;
     case FRAME_DAMAGED:
         f->counters.damaged++;
-        fc_tick(f, from->time_ns);
+        fc_tick(f, time_ns);
         break;
     case FRAME_MALFORMED:
         f->counters.malformed++;
-        fc_tick(f, from->time_ns);
+        fc_tick(f, time_ns);
         break;
     case FRAME_UNREADABLE:
-        lose(f, "a Fibre Channel frame of which the capture has not even the header",
-             from->time_ns);
+        lose(f, "a Fibre Channel frame of which the capture has not even the header", time_ns);
         break;
     case FRAME_ENCRYPTED:
-        lose(f, "Fibre Channel frames that are encrypted", from->time_ns);
+        lose(f, "Fibre Channel frames that are encrypted", time_ns);
         break;
     }
 }
@@ -204,7 +209,7 @@ void fc_fip(struct fc *f, const struct fc_fip_frame *from) {
                          .bytes = length,
                          .wire_bytes = length,
                          .checksum = crc32_frame(0, bytes, length)},
-         from->time_ns);
+         time_of(from->time_ns));
 }
 
 void fc_loss(struct fc *f, uint16_t vsan, const char *text, uint64_t time_ns) {

@@ -18,17 +18,21 @@ static void gap_unreadable(const struct task *t, uint64_t time_ns) {
         tracker_unit_gap(t->nexus->nexus, t->lun, GAP_MALFORMED, unreadable, time_ns);
 }
 
-/* Commands of the initiator of `t` or, with `everybody`, of all initiators. */
+/*
+ * Commands of the initiator of `t` or, with `everybody`, of all initiators. The one that has taken
+ * its identifier was issued when `t` had ended, and is whom the caller is about to go on with.
+ */
 static void abort_tasks(const struct task *t, bool everybody, bool every_unit, const char *text,
                         uint64_t time_ns) {
     struct fc_nexus *n, *next;
+    const struct task *heir = t->slot != NULL ? t->slot->now : NULL;
     HASH_ITER(hh, t->nexus->fc->nexuses, n, next) {
         bool same = n->key.target == t->nexus->key.target && n->key.vsan == t->nexus->key.vsan;
         struct task *other, *after;
         if (!same || (n != t->nexus && !everybody))
             continue;
         DL_FOREACH_SAFE2(n->tasks, other, after, next) {
-            if (other->kind == TASK_COMMAND && other->answer == NULL &&
+            if (other->kind == TASK_COMMAND && other->answer == NULL && other != heir &&
                 (every_unit || other->lun == t->lun))
                 task_abandon(other, GAP_ABORTED, text, time_ns);
         }

@@ -409,3 +409,21 @@ Test(decap, options_whose_length_cannot_be) {
         cr_assert_not(last.stamped, "%zu", i);
     }
 }
+
+/* Names that FIP tells are those of the ports of its VLAN. */
+Test(decap, fip_in_a_vlan) {
+    uint8_t bytes[12 + 4 + 2 + 10] = {1, 1, 1, 1,    1, 1,    2, 2,    2,
+                                      2, 2, 2, 0x81, 0, 0x60, 7, 0x89, 0x14};
+    struct packet packet = {.data = bytes,
+                            .caplen = sizeof bytes,
+                            .wire_length = sizeof bytes,
+                            .link_type = ETHERNET,
+                            .time_ns = 5};
+    struct decap_result found;
+    cr_assert_eq(decap_packet(d, &packet, &found), DECAP_FIP);
+    cr_assert_eq(found.fip.vsan, 7);
+    cr_assert_eq(found.fip.bytes, 10);
+    cr_assert_eq(found.fip.source[0], 2);
+    cr_assert_eq(found.fip.destination[0], 1);
+    cr_assert_eq(found.fip.time_ns, 5);
+}

@@ -1,6 +1,7 @@
 #include "fc_world.h"
 
 #include "common/clock.h"
+#include "tap/fc/els.h"
 #include "tap/fc/fcp.h"
 
 #include <criterion/criterion.h>
@@ -215,6 +216,36 @@ Test(fc_exchange, reset_of_the_unit) {
     fc_response(&w, 2, 0);
     fc_wait(&w);
     expect_gap(w.recorder, 0, 100, 1, GAP_ABORTED);
+}
+
+Test(fc_exchange, a_reset_whose_response_was_taken_for_that_of_the_next_command) {
+    fc_management(&w, 1, FCP_UNIT_RESET);
+    fc_write_command(&w, 1, 100, 1);
+    fc_response(&w, 1, 0);
+    fc_ready(&w, 1, 0, 512); /* so that one was the reset's, which was over by then */
+    fc_data(&w, 1, 0, 0, 512, 7);
+    fc_response(&w, 1, 0);
+    fc_wait(&w);
+    cr_assert_eq(UPDATES(w), 1);
+    expect_write(0, 100, 1, 7);
+}
+
+/* A capture without times. */
+Test(fc_exchange, frames_of_no_known_command_at_time_zero) {
+    struct fc_world other;
+    uint8_t logout[16] = {ELS_LOGO};
+    fc_world_make(&other);
+    for (uint16_t ox_id = 1; ox_id <= 3; ox_id++) {
+        other.now_ns = UINT64_MAX - NS_PER_MS + 1; /* fc_show() adds it */
+        fc_data(&other, ox_id, 0, 0, 512, 7);
+    }
+    other.now_ns = NS_PER_MS;
+    fc_show(&other, (struct frame){.r_ctl = R_CTL_ELS_REQUEST, .type = TYPE_ELS, .f_ctl = 0x290000},
+            logout, sizeof logout);
+    fc_wait(&other);
+    fc_data(&other, 4, 0, 0, 512, 7);
+    fc_wait(&other);
+    fc_world_end(&other);
 }
 
 Test(fc_exchange, logout_ends_commands) {
