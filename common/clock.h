@@ -37,4 +37,12 @@ static inline uint64_t clock_since_ns(struct mono start) {
     return clock_mono().ns - start.ns;
 }
 
+/* Moments and spans, in ns: what would leave the range of a number stays at its end. */
+static inline uint64_t clock_plus(uint64_t a, uint64_t b) {
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+static inline uint64_t clock_minus(uint64_t a, uint64_t b) {
+    return a > b ? a - b : 0;
+}
+
 #endif

@@ -3,6 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool portal_equal(const struct portal *a, const struct portal *b) {
+    return a->family == b->family && a->port == b->port &&
+           memcmp(a->address, b->address, sizeof a->address) == 0;
+}
+
 void identity_destroy(struct identity *identity) {
     if (identity == NULL)
         return;
@@ -17,6 +22,14 @@ size_t identity_units(const struct identity *identity) {
     for (size_t i = 0; i < identity->target_count; i++)
         units += identity->targets[i].unit_count;
     return units;
+}
+
+const struct identity_unit *identity_unit_at(const struct identity_target *target, uint64_t lun) {
+    for (size_t i = 0; i < target->unit_count; i++) {
+        if (target->units[i].lun == lun)
+            return &target->units[i];
+    }
+    return NULL;
 }
 
 static bool copy_units(struct identity_target *to, const struct identity_target *from) {

@@ -19,6 +19,7 @@ struct portal {
     uint8_t address[16]; /* IPv4 in the first 4 bytes, the rest 0 */
     uint16_t port;
 };
+bool portal_equal(const struct portal *a, const struct portal *b);
 
 /* A logical unit, as the fields of struct sink_path. */
 struct identity_unit {
@@ -56,6 +57,8 @@ struct identity *identity_copy(const struct identity *identity);
 void identity_destroy(struct identity *identity);
 /* Logical units of all its targets. */
 size_t identity_units(const struct identity *identity);
+/* Borrowed; NULL: it shows none there. */
+const struct identity_unit *identity_unit_at(const struct identity_target *target, uint64_t lun);
 
 DEFINE_AUTO(identity, identity_destroy)
 

@@ -177,7 +177,7 @@ uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
     uint64_t pending_ns = pipeline_pending_ns(p);
     if (pending_ns < seen_ns)
         seen_ns = pending_ns;
-    return seen_ns > SETTLE_NS ? seen_ns - SETTLE_NS : 0;
+    return clock_minus(seen_ns, SETTLE_NS);
 }
 
 static const struct tcp_counters *tcp_totals(const struct pipeline *p) {

@@ -220,7 +220,7 @@ static bool add_stream(void *context, const struct stream_entry *entry) {
 
 static json_t *monitor_fact(const struct monitor *m, uint64_t now_ns) {
     uint64_t frontier_ns = m->ended ? m->greatest_frontier_ns : m->newest_frontier_ns;
-    uint64_t lag_ns = now_ns > frontier_ns ? now_ns - frontier_ns : 0;
+    uint64_t lag_ns = clock_minus(now_ns, frontier_ns);
     char id[20];
     snprintf(id, sizeof id, "%016" PRIx64, m->id);
     json_t *fact = json_pack(

@@ -2,11 +2,10 @@
 
 #include "common/buffer.h"
 #include "common/clock.h"
-#include "common/crc32c.h"
 #include "common/digest.h"
 #include "common/stop.h"
-#include "proto/message.h"
-#include "proto/record.h"
+#include "common/zero.h"
+#include "recoveryd/store/made_write.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +18,7 @@
 
 /* Pieces of this many chunks are committed together: what waits in memory is small, commits are
  * few. */
-enum { COMMIT_CHUNKS = 256, BATCH_ROOM_BYTES = 4096 };
+enum { COMMIT_CHUNKS = 256 };
 
 struct baseline {
     struct store *store;
@@ -101,52 +100,27 @@ static int commit(struct baseline *b, struct error *err) {
     return code == 0 ? index_begin(b->store->index, &b->index, err) : code;
 }
 
-/* One batch with the UPDATE and the PAYLOAD of what is in b->chunk. */
-static int encode(struct baseline *b, uint64_t offset, uint32_t bytes, struct record *update,
-                  uint32_t *payload_at, struct error *err) {
-    uint32_t crc = crc32c(0, b->chunk, bytes);
-    *update = (struct record){.type = RECORD_UPDATE,
-                              .order = b->order,
-                              .update = {.time_ns = b->options->time_ns,
-                                         .path = b->path,
-                                         .offset_bytes = offset,
-                                         .length_bytes = bytes,
-                                         .block_bytes = b->volume->block_bytes,
-                                         .op = UPDATE_WRITE,
-                                         .payload_bytes = bytes,
-                                         .payload_crc32c = crc}};
-    buffer_clear(&b->batch);
-    message_batch_begin(&b->batch);
-    record_encode(&b->batch, update);
-    size_t start = record_payload_begin(&b->batch, b->order, bytes, crc);
-    *payload_at = (uint32_t)b->batch.length;
-    buffer_put(&b->batch, b->chunk, bytes);
-    record_payload_end(&b->batch, start);
-    message_batch_finish(&b->batch, &(struct message_batch){0, b->stream, 2});
-    return b->batch.failed ? error_set(err, ERR_NOMEM, "out of memory") : 0;
-}
-
 static int store_chunk(struct baseline *b, uint64_t offset, uint32_t bytes, struct error *err) {
-    struct record update;
+    struct record update = {.type = RECORD_UPDATE,
+                            .order = b->order,
+                            .update = {.time_ns = b->options->time_ns,
+                                       .path = b->path,
+                                       .offset_bytes = offset,
+                                       .length_bytes = bytes,
+                                       .block_bytes = b->volume->block_bytes,
+                                       .op = UPDATE_WRITE,
+                                       .payload_bytes = bytes}};
     struct extent extent;
-    uint32_t payload_at;
-    int code = encode(b, offset, bytes, &update, &payload_at, err);
-    if (code == 0)
-        code = segments_append(b->writer, b->batch.data, b->batch.length, &extent, err);
+    int code =
+        made_write_append(b->writer, &b->batch, 0, b->stream, &update, b->chunk, &extent, err);
     if (code != 0)
         return code;
     struct stamp stamp = {b->options->time_ns, 0, b->stream, b->order++};
-    extent.offset += payload_at;
-    extent.bytes = bytes;
     code = index_put_update(b->index, &stamp, &update.update, &extent, err);
     if (code != 0)
         return code;
     b->result->stored_bytes += bytes;
     return ++b->waiting >= COMMIT_CHUNKS ? commit(b, err) : 0;
-}
-
-static bool is_zero(const uint8_t *bytes, size_t count) {
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0;
 }
 
 /* The first chunk >= offset that may hold data: a hole in the file is not read. */
@@ -169,7 +143,7 @@ static int store_data(struct baseline *b, uint64_t size_bytes, struct error *err
         uint64_t left = size_bytes - at;
         uint32_t bytes = (uint32_t)(left < INDEX_CHUNK_BYTES ? left : INDEX_CHUNK_BYTES);
         int code = read_chunk(b, at, bytes, err);
-        if (code == 0 && !is_zero(b->chunk, bytes))
+        if (code == 0 && !zero_all(b->chunk, bytes))
             code = store_chunk(b, at, bytes, err);
         if (code == 0 && stop_requested())
             code = error_set(err, ERR_STOPPED, "stopped: the volume has no baseline from this");
@@ -225,7 +199,7 @@ int baseline_from_file(struct store *s, const struct volume *v,
                          .result = result,
                          .fd = -1,
                          .stream = clock_wall_ns()};
-    buffer_init(&b.batch, INDEX_CHUNK_BYTES + BATCH_ROOM_BYTES);
+    buffer_init(&b.batch, INDEX_CHUNK_BYTES + MADE_WRITE_ROOM_BYTES);
     b.chunk = malloc(INDEX_CHUNK_BYTES);
     b.writer = segments_writer_create(s->segments);
     int code = b.chunk != NULL && b.writer != NULL ? run(&b, err)

@@ -1,5 +1,7 @@
 #include "recoveryd/image/clock.h"
 
+#include "common/clock.h"
+
 void clock_table_add(struct clock_table *t, uint64_t monitor) {
     for (size_t i = 0; i < t->count; i++) {
         if (t->rows[i].monitor == monitor)
@@ -35,10 +37,6 @@ int clock_table_read_errors(struct clock_table *t, struct index_reader *r, struc
     return t->count > 1 ? index_each_stream(r, see_error, t, err) : 0;
 }
 
-uint64_t clock_sum(uint64_t a, uint64_t b) {
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
 static uint64_t error_of(const struct clock_table *t, uint64_t monitor) {
     for (size_t i = 0; i < t->count; i++) {
         if (t->rows[i].monitor == monitor)
@@ -48,7 +46,7 @@ static uint64_t error_of(const struct clock_table *t, uint64_t monitor) {
 }
 
 uint64_t clock_table_between(const struct clock_table *t, uint64_t a, uint64_t b) {
-    return a == b ? 0 : clock_sum(error_of(t, a), error_of(t, b));
+    return a == b ? 0 : clock_plus(error_of(t, a), error_of(t, b));
 }
 
 uint64_t clock_table_reach(const struct clock_table *t) {
@@ -63,5 +61,5 @@ uint64_t clock_table_reach(const struct clock_table *t) {
             second = error;
         }
     }
-    return clock_sum(greatest, second);
+    return clock_plus(greatest, second);
 }

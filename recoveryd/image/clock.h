@@ -36,8 +36,6 @@ void clock_table_add(struct clock_table *t, uint64_t monitor);
 /* Fills the errors in. */
 int clock_table_read_errors(struct clock_table *t, struct index_reader *r, struct error *err);
 
-/* Without passing the greatest number. */
-uint64_t clock_sum(uint64_t a, uint64_t b);
 /* How far apart time marks of both must be. */
 uint64_t clock_table_between(const struct clock_table *t, uint64_t a, uint64_t b);
 /* The most that any two may be apart; 0 for one monitor. */

@@ -1,3 +1,4 @@
+#include "common/clock.h"
 #include "recoveryd/image/image_internal.h"
 
 static struct image_run run_of(const struct piece *p) {
@@ -38,10 +39,6 @@ static bool same_content(const struct image_run *a, const struct image_run *b) {
             a->payload_crc32c == b->payload_crc32c);
 }
 
-static uint64_t minus(uint64_t a, uint64_t b) {
-    return a > b ? a - b : 0;
-}
-
 /* The earliest that the change may have been made, by its monitor's clock. */
 static uint64_t begin_of(const struct image_run *run) {
     bool known = run->issued_ns > 0 && run->issued_ns < run->stamp.time_ns;
@@ -56,8 +53,8 @@ static bool may_precede(const struct image_run *newer, const struct image_run *g
                         uint64_t apart) {
     bool whole = gap->length_bytes == UINT64_MAX;
     bool in_flight = begin_of(newer) < newer->stamp.time_ns;
-    uint64_t reach_ns = whole ? clock_sum(apart, CLOCK_LOSS_NS) : apart;
-    bool near = gap->stamp.time_ns >= minus(begin_of(newer), reach_ns);
+    uint64_t reach_ns = whole ? clock_plus(apart, CLOCK_LOSS_NS) : apart;
+    bool near = gap->stamp.time_ns >= clock_minus(begin_of(newer), reach_ns);
     return near && (in_flight || reach_ns > 0);
 }
 
@@ -73,12 +70,12 @@ static uint16_t rivalry(void *context, const struct image_run *newer,
         return may_precede(newer, older, apart) ? older->gap_reason : 0;
     if (older->stamp.time_ns >= begin_of(newer) && begin_of(newer) < newer->stamp.time_ns)
         return GAP_OVERLAP;
-    return older->stamp.time_ns >= minus(begin_of(newer), apart) && apart > 0 ? GAP_CLOCK : 0;
+    return older->stamp.time_ns >= clock_minus(begin_of(newer), apart) && apart > 0 ? GAP_CLOCK : 0;
 }
 
 /* How far down from a piece that was laid another may be its rival. */
 static void lower_reach(const struct image *im, const struct image_run *run, uint64_t *reach_ns) {
-    uint64_t begin_ns = minus(begin_of(run), clock_table_reach(&im->clocks));
+    uint64_t begin_ns = clock_minus(begin_of(run), clock_table_reach(&im->clocks));
     if (begin_ns < *reach_ns)
         *reach_ns = begin_ns;
 }
@@ -178,7 +175,7 @@ static int lay_floors(struct image *im, struct overlay *o, size_t *next, const s
 static void lay_close_gaps(struct image *im, struct overlay *o, size_t next, uint64_t reach_ns) {
     for (; next < im->floor_count && im->floors[next].kind != FLOOR_ZERO; next++) {
         const struct image_floor *floor = &im->floors[next];
-        if (floor->stamp.time_ns < minus(reach_ns, CLOCK_LOSS_NS))
+        if (floor->stamp.time_ns < clock_minus(reach_ns, CLOCK_LOSS_NS))
             return;
         if (floor->kind == FLOOR_GAP)
             lay_gap(im, o, 0, UINT64_MAX, floor->reason, &floor->stamp);

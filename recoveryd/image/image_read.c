@@ -1,4 +1,5 @@
 #include "common/crc32c.h"
+#include "common/zero.h"
 #include "recoveryd/image/image_internal.h"
 
 #include <inttypes.h>
@@ -91,10 +92,6 @@ static int read_runs(struct image *im, struct image_run *const *runs, size_t cou
     return 0;
 }
 
-static bool is_zero(const uint8_t *bytes, size_t count) {
-    return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
-}
-
 int image_runs_read(struct image *im, struct image_run *runs, size_t count, uint64_t offset_bytes,
                     uint8_t *to, struct error *err) {
     AUTO_FREE struct image_run **stored = calloc(count > 0 ? count : 1, sizeof(struct image_run *));
@@ -121,6 +118,6 @@ int image_chunk_read(struct image *im, uint64_t chunk, uint8_t *to, size_t *byte
     uint64_t start = chunk * INDEX_CHUNK_BYTES;
     *bytes = (size_t)(image_chunk_end(im, chunk) - start);
     code = image_runs_read(im, runs, count, start, to, err);
-    *all_zero = code == 0 && is_zero(to, *bytes);
+    *all_zero = code == 0 && zero_all(to, *bytes);
     return code;
 }

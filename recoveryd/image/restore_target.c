@@ -1,5 +1,7 @@
 #include "recoveryd/image/restore_target.h"
 
+#include "common/zero.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -112,16 +114,12 @@ static int write_all(const struct restore_target *t, uint64_t offset, const uint
     return 0;
 }
 
-static bool is_zero(const uint8_t *data, size_t bytes) {
-    return data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0;
-}
-
 /* The length of the stretch at `data` whose blocks are all of one kind. */
 static size_t stretch(const uint8_t *data, size_t bytes, bool *zero) {
     size_t at = 0;
     while (at < bytes) {
         size_t block = bytes - at < HOLE_BYTES ? bytes - at : HOLE_BYTES;
-        bool this_zero = is_zero(data + at, block);
+        bool this_zero = zero_all(data + at, block);
         if (at > 0 && this_zero != *zero)
             break;
         *zero = this_zero;

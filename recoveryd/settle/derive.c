@@ -1,4 +1,5 @@
 #include "common/crc32c.h"
+#include "common/zero.h"
 #include "proto/record.h"
 #include "recoveryd/settle/internal.h"
 
@@ -65,8 +66,8 @@ static int open_copied(struct ground *g, const struct derived_entry *d, struct s
     int code = ground_clock_error(g, v, d->stamp.monitor, &error_ns, &alone, err);
     if (code != 0)
         return code;
-    uint64_t until_ns = settle_plus(d->source_until_ns, error_ns);
-    if (settle_plus(until_ns, alone ? 0 : INDEX_IN_FLIGHT_NS) > v->watermark_ns) {
+    uint64_t until_ns = clock_plus(d->source_until_ns, error_ns);
+    if (clock_plus(until_ns, alone ? 0 : INDEX_IN_FLIGHT_NS) > v->watermark_ns) {
         *outcome = OUTCOME_NOT_YET;
         return 0;
     }
@@ -78,7 +79,7 @@ static int open_copied(struct ground *g, const struct derived_entry *d, struct s
     }
     struct volume large = large_enough(v, d->source_offset_bytes + d->length_bytes);
     s->offset_bytes = d->source_offset_bytes;
-    s->before_ns = settle_minus(d->source_from_ns, error_ns);
+    s->before_ns = clock_minus(d->source_from_ns, error_ns);
     s->until_ns = until_ns;
     s->volume = v;
     code = image_open(g->store, &large, until_ns, &s->image, err);
@@ -177,10 +178,6 @@ static void combine(const struct ground *g, const struct derived_entry *d, uint6
         content[i] ^= operand[i];
 }
 
-static bool is_zero(const uint8_t *bytes, size_t count) {
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0;
-}
-
 /* A stretch that is known, as a piece of the update's stamp. `whole`: it is all of its chunk. */
 static int put_known(struct ground *g, const struct derived_entry *d, uint64_t at, uint64_t bytes,
                      const uint8_t *content, bool whole, struct error *err) {
@@ -191,7 +188,7 @@ static int put_known(struct ground *g, const struct derived_entry *d, uint64_t a
                           .length_bytes = bytes,
                           .whole_offset = at,
                           .kind = PIECE_ZERO};
-    if (!is_zero(content, bytes)) {
+    if (!zero_all(content, bytes)) {
         piece.kind = PIECE_DATA;
         int code = ground_append(g, d, at, (uint32_t)bytes, content, &piece.extent,
                                  &piece.payload_crc32c, err);
@@ -227,6 +224,12 @@ static int derive_part(struct ground *g, const struct derived_entry *d, struct s
     return code;
 }
 
+/* Of what begins at `at`: the end of its chunk, or of all. */
+static uint64_t part_end(uint64_t at, uint64_t end) {
+    uint64_t next = (at / INDEX_CHUNK_BYTES + 1) * INDEX_CHUNK_BYTES;
+    return next < end ? next : end;
+}
+
 /* Long ones are committed on the way: what waits in memory, and in the segment, is bounded. */
 #define COMMIT_BYTES (UINT64_C(64) << 20)
 
@@ -234,8 +237,7 @@ static int derive_parts(struct ground *g, const struct derived_entry *d, struct 
                         bool *all, struct error *err) {
     uint64_t end = d->offset_bytes + d->length_bytes;
     for (uint64_t at = d->offset_bytes; at < end;) {
-        uint64_t next = (at / INDEX_CHUNK_BYTES + 1) * INDEX_CHUNK_BYTES;
-        next = next < end ? next : end;
+        uint64_t next = part_end(at, end);
         int code = derive_part(g, d, s, at, next, all, err);
         if (code == 0 && g->bytes >= COMMIT_BYTES)
             code = ground_commit(g, err);
@@ -252,8 +254,7 @@ static int clear_parts(struct ground *g, const struct derived_entry *d, struct e
     uint64_t end = d->offset_bytes + d->length_bytes;
     int code = w != NULL ? 0 : ERR_NOMEM;
     for (uint64_t at = d->offset_bytes; code == 0 && at < end;) {
-        uint64_t next = (at / INDEX_CHUNK_BYTES + 1) * INDEX_CHUNK_BYTES;
-        next = next < end ? next : end;
+        uint64_t next = part_end(at, end);
         code = index_clear_derived(w, d, at, next - at, err);
         at = next;
     }

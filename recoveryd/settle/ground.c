@@ -1,16 +1,12 @@
 #include "recoveryd/settle/internal.h"
 
-#include "common/crc32c.h"
-#include "proto/message.h"
-#include "proto/record.h"
+#include "recoveryd/store/made_write.h"
 
 #include <stdlib.h>
 
-enum { BATCH_ROOM_BYTES = 4096 };
-
 int ground_create(struct store *s, struct ground *g, struct error *err) {
     *g = (struct ground){.store = s};
-    buffer_init(&g->batch, INDEX_CHUNK_BYTES + BATCH_ROOM_BYTES);
+    buffer_init(&g->batch, INDEX_CHUNK_BYTES + MADE_WRITE_ROOM_BYTES);
     g->segment = segments_writer_create(s->segments);
     g->content = malloc(INDEX_CHUNK_BYTES);
     g->operand = malloc(INDEX_CHUNK_BYTES);
@@ -65,22 +61,8 @@ int ground_commit(struct ground *g, struct error *err) {
     return code;
 }
 
-static void encode(struct ground *g, const struct record *update, const uint8_t *content,
-                   uint32_t *payload_at) {
-    buffer_clear(&g->batch);
-    message_batch_begin(&g->batch);
-    record_encode(&g->batch, update);
-    size_t start = record_payload_begin(&g->batch, update->order, update->update.payload_bytes,
-                                        update->update.payload_crc32c);
-    *payload_at = (uint32_t)g->batch.length;
-    buffer_put(&g->batch, content, update->update.payload_bytes);
-    record_payload_end(&g->batch, start);
-}
-
 int ground_append(struct ground *g, const struct derived_entry *d, uint64_t offset, uint32_t bytes,
                   const uint8_t *content, struct extent *extent, uint32_t *crc, struct error *err) {
-    uint32_t payload_at;
-    *crc = crc32c(0, content, bytes);
     struct record update = {.type = RECORD_UPDATE,
                             .order = d->stamp.order,
                             .update = {.time_ns = d->stamp.time_ns,
@@ -90,18 +72,13 @@ int ground_append(struct ground *g, const struct derived_entry *d, uint64_t offs
                                        .length_bytes = bytes,
                                        .block_bytes = d->block_bytes,
                                        .op = UPDATE_WRITE,
-                                       .payload_bytes = bytes,
-                                       .payload_crc32c = *crc}};
-    encode(g, &update, content, &payload_at);
-    message_batch_finish(&g->batch, &(struct message_batch){d->stamp.monitor, d->stamp.stream, 2});
-    if (g->batch.failed)
-        return error_set(err, ERR_NOMEM, "out of memory");
-    int code = segments_append(g->segment, g->batch.data, g->batch.length, extent, err);
+                                       .payload_bytes = bytes}};
+    int code = made_write_append(g->segment, &g->batch, d->stamp.monitor, d->stamp.stream, &update,
+                                 content, extent, err);
     if (code != 0)
         return code;
+    *crc = update.update.payload_crc32c;
     g->bytes += g->batch.length;
-    extent->offset += payload_at;
-    extent->bytes = bytes;
     return 0;
 }
 
@@ -151,7 +128,7 @@ int ground_in_flight(struct ground *g, const struct volume *v, uint64_t start, u
     int code = 0;
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
         code = index_each_piece(g->reader, v->paths[i].path, start / INDEX_CHUNK_BYTES,
-                                settle_plus(moment_ns, INDEX_IN_FLIGHT_NS), see_flight, &f, err);
+                                clock_plus(moment_ns, INDEX_IN_FLIGHT_NS), see_flight, &f, err);
     if (code == 0 && f.failed)
         code = error_set(err, ERR_NOMEM, "out of memory");
     return code;
@@ -174,7 +151,7 @@ static bool see_other_gap(void *context, const struct floor *floor) {
 int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monitor,
                        uint64_t moment_ns, bool *lost, struct error *err) {
     struct other_gaps o = {.monitor = monitor, .moment_ns = moment_ns};
-    uint64_t until_ns = settle_plus(moment_ns, INDEX_IN_FLIGHT_NS);
+    uint64_t until_ns = clock_plus(moment_ns, INDEX_IN_FLIGHT_NS);
     int code = 0;
     for (size_t i = 0; code == 0 && !o.found && i < v->path_count; i++)
         code = index_each_floor(g->reader, v->paths[i].path, until_ns, see_other_gap, &o, err);

@@ -5,6 +5,7 @@
 #define SANREWIND_RECOVERYD_SETTLE_INTERNAL_H
 
 #include "common/buffer.h"
+#include "common/clock.h"
 #include "recoveryd/image/clock.h"
 #include "recoveryd/image/image.h"
 #include "recoveryd/settle/settle.h"
@@ -74,12 +75,5 @@ int ground_clock_error(struct ground *g, const struct volume *v, uint64_t monito
  */
 int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monitor,
                        uint64_t moment_ns, bool *lost, struct error *err);
-
-static inline uint64_t settle_plus(uint64_t a, uint64_t b) {
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-static inline uint64_t settle_minus(uint64_t a, uint64_t b) {
-    return a > b ? a - b : 0;
-}
 
 #endif

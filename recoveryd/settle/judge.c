@@ -79,7 +79,7 @@ static bool bars(const struct trial *t, const struct stamp *gap) {
     if (gap->time_ns >= t->before_ns)
         return true;
     if (gap->monitor != audit->monitor)
-        return gap->monitor != 0 && settle_plus(gap->time_ns, CLOCK_LOSS_NS) > t->before_ns;
+        return gap->monitor != 0 && clock_plus(gap->time_ns, CLOCK_LOSS_NS) > t->before_ns;
     return gap->stream == audit->stream && gap->order > audit->order;
 }
 
@@ -310,8 +310,8 @@ int judge(struct ground *g, const struct audit_entry *audit, enum outcome *outco
     memset(t.verdicts, SKIPPED, sizeof t.verdicts);
     if (t.volume != NULL)
         code = ground_clock_error(g, t.volume, audit->stamp.monitor, &error_ns, &alone, err);
-    t.until_ns = settle_plus(audit->stamp.time_ns, error_ns);
-    t.before_ns = settle_minus(audit->issued_ns, error_ns);
+    t.until_ns = clock_plus(audit->stamp.time_ns, error_ns);
+    t.before_ns = clock_minus(audit->issued_ns, error_ns);
     if (code == 0)
         code = look_at_stream(&t, outcome, &usable, err);
     if (code != 0 || *outcome == OUTCOME_NOT_YET)

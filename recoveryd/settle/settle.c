@@ -6,7 +6,6 @@
 #include "recoveryd/settle/internal.h"
 
 #include <inttypes.h>
-
 #include <stdlib.h>
 
 /* What is derived from what was only just derived needs a commit between: fewer entries than this

@@ -280,19 +280,21 @@ static void stop(struct identify *i) {
     pthread_join(i->thread, NULL);
 }
 
-static void release_queue(struct queue *q) {
+static void destroy_identity(void *identity) {
+    identity_destroy(identity);
+}
+
+static void release_queue(struct queue *q, void (*release)(void *item)) {
     while (q != NULL && queue_depth(q) > 0)
-        free(queue_pop(q, 0));
+        release(queue_pop(q, 0));
     queue_destroy(q);
 }
 
 static void release_queues(struct identify *i) {
-    release_queue(i->asked);
-    release_queue(i->probes);
-    release_queue(i->probed);
-    while (i->answers != NULL && queue_depth(i->answers) > 0)
-        identity_destroy(queue_pop(i->answers, 0));
-    queue_destroy(i->answers);
+    release_queue(i->asked, free);
+    release_queue(i->probes, free);
+    release_queue(i->probed, free);
+    release_queue(i->answers, destroy_identity);
 }
 
 void identify_destroy(struct identify *i) {

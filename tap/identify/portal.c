@@ -55,8 +55,3 @@ bool portal_parse(const char *text, struct portal *portal) {
            inet_pton(portal->family == 6 ? AF_INET6 : AF_INET, address, portal->address) == 1 &&
            memcmp(portal->address, wildcard, sizeof wildcard) != 0;
 }
-
-bool portal_equal(const struct portal *a, const struct portal *b) {
-    return a->family == b->family && a->port == b->port &&
-           memcmp(a->address, b->address, sizeof a->address) == 0;
-}

@@ -17,6 +17,4 @@ void portal_text(const struct portal *portal, char text[PORTAL_TEXT_BYTES]);
  */
 bool portal_parse(const char *text, struct portal *portal);
 
-bool portal_equal(const struct portal *a, const struct portal *b);
-
 #endif

@@ -85,6 +85,7 @@ struct session {
     struct probing *probing; /* late: how its target is searched for; may be NULL */
     struct command_numbers commands;
     uint64_t unseen_ended;  /* commands that ended, and whose beginning was not seen */
+    uint32_t saved_as;      /* its number in the checkpoint that is being written */
     uint64_t contiguous_ns; /* when no command was missing last */
     uint64_t jumped_ns;     /* numbers are missing that may come on another connection; 0: none */
     uint32_t error_recovery_level;
@@ -284,7 +285,6 @@ const struct identity_target *late_target(const struct session *s, const struct 
 void probe_free(struct session *s);
 void probe_keep(struct iscsi *i, const struct identity *identity, uint64_t time_ns);
 void probe_release(struct iscsi *i);
-bool portal_is(const struct portal *a, const struct portal *b);
 
 /* resume.c: after a restart */
 /* What passed on sessions with the target cannot be proven to have missed nothing. */

@@ -44,15 +44,10 @@ bool late_enter(struct connection *c, uint64_t time_ns) {
     return true;
 }
 
-bool portal_is(const struct portal *a, const struct portal *b) {
-    return a->family == b->family && a->port == b->port &&
-           memcmp(a->address, b->address, sizeof a->address) == 0;
-}
-
 bool iscsi_wants_identity(struct iscsi *i, struct portal *portal) {
     bool found = false;
     for (struct session *s = i->sessions; s != NULL; s = s->next) {
-        if (!s->late || s->asked || (found && !portal_is(&s->portal, portal)))
+        if (!s->late || s->asked || (found && !portal_equal(&s->portal, portal)))
             continue;
         *portal = s->portal;
         s->asked = true;
@@ -85,7 +80,7 @@ void late_name(struct session *s, const struct identity_target *target, uint64_t
 
 void iscsi_identify(struct iscsi *i, const struct identity *identity, uint64_t time_ns) {
     for (struct session *s = i->sessions; s != NULL; s = s->next) {
-        if (!s->late || s->named || !portal_is(&s->portal, &identity->portal))
+        if (!s->late || s->named || !portal_equal(&s->portal, &identity->portal))
             continue;
         const struct identity_target *target = late_target(s, identity);
         if (target != NULL)

@@ -1,24 +1,5 @@
 #include "tap/iscsi/pdu.h"
 
-#include "common/cursor.h"
-
-/* A cursor at byte `at` of a header: never past its end, for `at` is a constant. */
-static struct cursor at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
-    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
-    cursor_skip(&c, offset);
-    return c;
-}
-
-static uint8_t byte_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
-    struct cursor c = at(head, offset);
-    return cursor_u8(&c);
-}
-
-static uint32_t word_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
-    struct cursor c = at(head, offset);
-    return cursor_be32(&c);
-}
-
 struct pdu pdu_parse(const uint8_t head[PDU_HEAD_BYTES]) {
     struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
     uint8_t first = cursor_u8(&c);
@@ -92,8 +73,8 @@ bool pdu_is_of_target(uint8_t opcode) {
 }
 
 struct pdu_command pdu_command(const uint8_t head[PDU_HEAD_BYTES]) {
-    uint8_t flags = byte_at(head, 1);
-    struct cursor c = at(head, 20);
+    uint8_t flags = pdu_byte(head, 1);
+    struct cursor c = pdu_from(head, 20);
     struct pdu_command command = {.reads = (flags & 0x40) != 0,
                                   .writes = (flags & 0x20) != 0,
                                   .attribute = flags & 0x07,
@@ -134,43 +115,43 @@ bool pdu_extension(const uint8_t *ahs, size_t bytes, struct pdu_extension *exten
 }
 
 static uint32_t underflow(const uint8_t head[PDU_HEAD_BYTES]) {
-    return (byte_at(head, 1) & 0x02) != 0 ? word_at(head, 44) : 0;
+    return (pdu_byte(head, 1) & 0x02) != 0 ? pdu_word(head, 44) : 0;
 }
 
 struct pdu_data pdu_data(const uint8_t head[PDU_HEAD_BYTES]) {
-    struct pdu_data data = {.offset = word_at(head, 40), .transfer_tag = word_at(head, 20)};
-    data.has_status = (byte_at(head, 1) & 0x01) != 0;
+    struct pdu_data data = {.offset = pdu_word(head, 40), .transfer_tag = pdu_word(head, 20)};
+    data.has_status = (pdu_byte(head, 1) & 0x01) != 0;
     if (data.has_status) {
-        data.status = byte_at(head, 3);
+        data.status = pdu_byte(head, 3);
         data.residual_underflow = underflow(head);
     }
     return data;
 }
 
 struct pdu_response pdu_response(const uint8_t head[PDU_HEAD_BYTES]) {
-    return (struct pdu_response){.response = byte_at(head, 2),
-                                 .status = byte_at(head, 3),
+    return (struct pdu_response){.response = pdu_byte(head, 2),
+                                 .status = pdu_byte(head, 3),
                                  .residual_underflow = underflow(head)};
 }
 
 struct pdu_task_request pdu_task_request(const uint8_t head[PDU_HEAD_BYTES]) {
-    return (struct pdu_task_request){.function = byte_at(head, 1) & 0x7f,
-                                     .referenced_tag = word_at(head, 20)};
+    return (struct pdu_task_request){.function = pdu_byte(head, 1) & 0x7f,
+                                     .referenced_tag = pdu_word(head, 20)};
 }
 
 uint8_t pdu_task_response(const uint8_t head[PDU_HEAD_BYTES]) {
-    return byte_at(head, 2);
+    return pdu_byte(head, 2);
 }
 
 struct pdu_login pdu_login(const uint8_t head[PDU_HEAD_BYTES]) {
-    uint8_t flags = byte_at(head, 1);
-    struct cursor session = at(head, 8);
-    struct cursor connection = at(head, 20);
+    uint8_t flags = pdu_byte(head, 1);
+    struct cursor session = pdu_from(head, 8);
+    struct cursor connection = pdu_from(head, 20);
     struct pdu_login login = {.transit = (flags & 0x80) != 0,
                               .more = (flags & 0x40) != 0,
                               .next_stage = flags & 0x03,
-                              .version_min = byte_at(head, 3),
-                              .status_class = byte_at(head, 36)};
+                              .version_min = pdu_byte(head, 3),
+                              .status_class = pdu_byte(head, 36)};
     login.isid = cursor_be(&session, 6);
     login.tsih = cursor_be16(&session);
     login.connection = cursor_be16(&connection);
@@ -178,15 +159,15 @@ struct pdu_login pdu_login(const uint8_t head[PDU_HEAD_BYTES]) {
 }
 
 struct pdu_logout pdu_logout(const uint8_t head[PDU_HEAD_BYTES]) {
-    struct cursor connection = at(head, 20);
-    return (struct pdu_logout){.reason = byte_at(head, 1) & 0x7f,
+    struct cursor connection = pdu_from(head, 20);
+    return (struct pdu_logout){.reason = pdu_byte(head, 1) & 0x7f,
                                .connection = cursor_be16(&connection)};
 }
 
 uint8_t pdu_logout_response(const uint8_t head[PDU_HEAD_BYTES]) {
-    return byte_at(head, 2);
+    return pdu_byte(head, 2);
 }
 
 uint8_t pdu_reject_reason(const uint8_t head[PDU_HEAD_BYTES]) {
-    return byte_at(head, 2);
+    return pdu_byte(head, 2);
 }

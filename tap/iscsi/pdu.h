@@ -4,11 +4,30 @@
 #ifndef SANREWIND_TAP_ISCSI_PDU_H
 #define SANREWIND_TAP_ISCSI_PDU_H
 
+#include "common/cursor.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum { PDU_HEAD_BYTES = 48, PDU_DIGEST_BYTES = 4, PDU_MAX_AHS_BYTES = 255 * 4 };
+
+/* From a byte of a header on: never past its end, for `offset` is a constant. */
+static inline struct cursor pdu_from(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
+    cursor_skip(&c, offset);
+    return c;
+}
+
+static inline uint8_t pdu_byte(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = pdu_from(head, offset);
+    return cursor_u8(&c);
+}
+
+static inline uint32_t pdu_word(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
+    struct cursor c = pdu_from(head, offset);
+    return cursor_be32(&c);
+}
 
 enum pdu_opcode {
     PDU_NOP_OUT = 0x00,

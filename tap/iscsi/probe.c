@@ -73,7 +73,7 @@ struct probing {
 static struct known_portal *known_of(const struct iscsi *i, const struct portal *portal) {
     struct known_portal *known;
     DL_FOREACH(i->known, known) {
-        if (portal_is(&known->identity->portal, portal))
+        if (portal_equal(&known->identity->portal, portal))
             return known;
     }
     return NULL;
@@ -94,7 +94,7 @@ void probe_release(struct iscsi *i) {
 
 static bool has_unnamed(const struct iscsi *i, const struct portal *portal) {
     for (const struct session *s = i->sessions; s != NULL; s = s->next) {
-        if (s->late && !s->named && portal_is(&s->portal, portal))
+        if (s->late && !s->named && portal_equal(&s->portal, portal))
             return true;
     }
     return false;
@@ -136,7 +136,7 @@ static void renew(struct iscsi *i, uint64_t now_ns) {
             continue;
         }
         for (struct session *s = i->sessions; s != NULL; s = s->next) {
-            if (s->late && !s->named && portal_is(&s->portal, &known->identity->portal))
+            if (s->late && !s->named && portal_equal(&s->portal, &known->identity->portal))
                 s->asked = false;
         }
     }
@@ -164,16 +164,8 @@ static void fail(struct session *s, uint64_t now_ns) {
         p->failures++;
 }
 
-static const struct identity_unit *unit_at(const struct identity_target *target, uint64_t lun) {
-    for (size_t k = 0; k < target->unit_count; k++) {
-        if (target->units[k].lun == lun)
-            return &target->units[k];
-    }
-    return NULL;
-}
-
 static bool can_hold(const struct identity_target *target, const struct tracker_sample *sample) {
-    const struct identity_unit *unit = unit_at(target, sample->lun);
+    const struct identity_unit *unit = identity_unit_at(target, sample->lun);
     return unit != NULL && unit->is_disk && unit->block_bytes == sample->block_bytes;
 }
 

@@ -16,19 +16,12 @@ static bool is_worth_saving(const struct connection *c) {
            c->data_digest_known && (!c->session->late || c->session->named);
 }
 
-static bool has_saved_connection(const struct session *s) {
+static bool can_be_saved(const struct session *s) {
     for (const struct connection *c = s->connections; c != NULL; c = c->session_next) {
         if (!is_worth_saving(c))
             return false;
     }
     return s->connections != NULL && s->current;
-}
-
-static uint32_t number_of(const struct session *session) {
-    uint32_t number = 0;
-    for (const struct session *s = session->owner->sessions; s != session; s = s->next)
-        number += has_saved_connection(s);
-    return number;
 }
 
 static void save_numbers(const struct command_numbers *n, struct buffer *b) {
@@ -68,18 +61,17 @@ static void save_session(const struct session *s, struct buffer *b) {
 }
 
 void iscsi_save(const struct iscsi *i, struct buffer *b) {
-    size_t count_at = b->length;
     uint32_t count = 0;
     buffer_put_le32(b, (uint32_t)i->port_count);
     for (size_t k = 0; k < i->port_count; k++)
         buffer_put_le16(b, i->ports[k]);
-    count_at = b->length;
+    size_t count_at = b->length;
     buffer_put_le32(b, 0);
-    for (const struct session *s = i->sessions; s != NULL; s = s->next) {
-        if (!has_saved_connection(s))
+    for (struct session *s = i->sessions; s != NULL; s = s->next) {
+        if (!can_be_saved(s))
             continue;
         save_session(s, b);
-        count++;
+        s->saved_as = count++;
     }
     buffer_patch_le(b, count_at, count, 4);
 }
@@ -242,12 +234,12 @@ static bool load_task(struct connection *c, struct cursor *cursor, uint64_t now_
 
 bool iscsi_connection_save(void *connection, bool whole, struct buffer *b) {
     const struct connection *c = connection;
-    if (c == &c->owner->crowd || !is_worth_saving(c) || !has_saved_connection(c->session))
+    if (c == &c->owner->crowd || !is_worth_saving(c) || !can_be_saved(c->session))
         return false;
     const struct session *s = c->session;
     size_t count_at;
     uint32_t count = 0;
-    buffer_put_le32(b, number_of(s));
+    buffer_put_le32(b, s->saved_as);
     buffer_put_u8(b, (uint8_t)((c->from_start ? 1 : 0) | (c->known_port ? 2 : 0) |
                                (c->swapped ? 4 : 0) | (c->statuses.known ? 8 : 0)));
     buffer_put_u8(b, (uint8_t)((c->flows[0].framer.header_digest ? 1 : 0) |

@@ -15,6 +15,10 @@ static struct sent *entry_at(const struct flow *flow, size_t number) {
     return &flow->sent[number % SENT_ENTRIES];
 }
 
+static size_t oldest_entry(const struct flow *flow) {
+    return flow->sent_count > SENT_ENTRIES ? flow->sent_count - SENT_ENTRIES : 0;
+}
+
 void sent_note(struct flow *flow, uint64_t position, const struct task *task, uint64_t offset,
                uint32_t bytes) {
     if (flow->sent == NULL)
@@ -57,7 +61,7 @@ static bool find(struct connection *c, const struct sent *sent, uint64_t positio
 
 bool sent_equals(struct connection *c, uint64_t position, const uint8_t *data, size_t bytes) {
     const struct flow *flow = &c->flows[TCP_TO_SERVER];
-    size_t oldest = flow->sent_count > SENT_ENTRIES ? flow->sent_count - SENT_ENTRIES : 0;
+    size_t oldest = oldest_entry(flow);
     for (size_t i = flow->sent_count; i > oldest; i--) {
         const struct sent *sent = entry_at(flow, i - 1);
         struct found found;
@@ -73,7 +77,7 @@ bool sent_equals(struct connection *c, uint64_t position, const uint8_t *data, s
 
 void sent_dispute(struct connection *c, uint64_t position, uint64_t bytes) {
     const struct flow *flow = &c->flows[TCP_TO_SERVER];
-    size_t oldest = flow->sent_count > SENT_ENTRIES ? flow->sent_count - SENT_ENTRIES : 0;
+    size_t oldest = oldest_entry(flow);
     for (size_t i = flow->sent_count; i > oldest; i--) {
         const struct sent *sent = entry_at(flow, i - 1);
         struct found found;

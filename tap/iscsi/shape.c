@@ -1,7 +1,5 @@
 #include "tap/iscsi/shape.h"
 
-#include "common/cursor.h"
-
 enum {
     MAX_COMMAND_AHS = 64, /* a CDB of 260 bytes takes 62 words, and a read length 2 */
     MAX_BURST_BYTES = 1 << 24,
@@ -59,36 +57,20 @@ static const struct outline *outline_of(uint8_t opcode, bool initiator) {
     return NULL;
 }
 
-static struct cursor at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
-    struct cursor c = cursor_of(head, PDU_HEAD_BYTES);
-    cursor_skip(&c, offset);
-    return c;
-}
-
-static uint8_t byte_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
-    struct cursor c = at(head, offset);
-    return cursor_u8(&c);
-}
-
-static uint32_t word_at(const uint8_t head[PDU_HEAD_BYTES], size_t offset) {
-    struct cursor c = at(head, offset);
-    return cursor_be32(&c);
-}
-
 static bool is_zero(const uint8_t head[PDU_HEAD_BYTES], size_t from, size_t to) {
     bool zero = true;
     for (size_t i = from; i < to; i++)
-        zero = zero && byte_at(head, i) == 0;
+        zero = zero && pdu_byte(head, i) == 0;
     return zero;
 }
 
 static bool fits_outline(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu,
                          const struct outline *o) {
-    uint8_t flags = byte_at(head, 1);
-    return (byte_at(head, 0) & 0x80) == 0 && (o->immediate || !pdu->immediate) &&
+    uint8_t flags = pdu_byte(head, 1);
+    return (pdu_byte(head, 0) & 0x80) == 0 && (o->immediate || !pdu->immediate) &&
            (flags & o->set) == o->set && (flags & o->clear) == 0 &&
-           ((o->zero_bytes & BYTE_2) == 0 || byte_at(head, 2) == 0) &&
-           ((o->zero_bytes & BYTE_3) == 0 || byte_at(head, 3) == 0) &&
+           ((o->zero_bytes & BYTE_2) == 0 || pdu_byte(head, 2) == 0) &&
+           ((o->zero_bytes & BYTE_3) == 0 || pdu_byte(head, 3) == 0) &&
            (o->has_data || pdu->data_bytes == 0) &&
            (o->tag == EITHER || (o->tag == UNTAGGED) == (pdu->task_tag == UINT32_MAX)) &&
            (pdu->opcode == PDU_COMMAND ? pdu->ahs_bytes <= MAX_COMMAND_AHS * 4
@@ -106,7 +88,7 @@ static bool may_have_ahs(const struct pdu_command *c) {
 /* 11.3: without W nothing goes to the device, now or later; without R and W nothing at all. */
 static bool fits_command(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
     struct pdu_command c = pdu_command(head);
-    bool final = (byte_at(head, 1) & FINAL) != 0;
+    bool final = (pdu_byte(head, 1) & FINAL) != 0;
     if (c.attribute > 4 || (!c.writes && (pdu->data_bytes > 0 || !final)))
         return false;
     if (pdu->ahs_bytes > 0 && !may_have_ahs(&c))
@@ -118,18 +100,18 @@ static bool fits_command(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
 
 /* 11.7.7: no data is to be avoided, but is allowed. In the middle of a sequence it is senseless. */
 static bool fits_data_out(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
-    return (pdu->data_bytes > 0 || (byte_at(head, 1) & FINAL) != 0) && is_zero(head, 24, 28) &&
+    return (pdu->data_bytes > 0 || (pdu_byte(head, 1) & FINAL) != 0) && is_zero(head, 24, 28) &&
            is_zero(head, 32, 36) && is_zero(head, 44, 48);
 }
 
 /* 11.7: residuals and status mean something with the S bit only, and that only in the last one. */
 static bool fits_data_in(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
-    uint8_t flags = byte_at(head, 1);
+    uint8_t flags = pdu_byte(head, 1);
     bool has_status = (flags & 0x01) != 0;
     bool residual = (flags & 0x06) != 0;
     if (has_status)
         return (flags & FINAL) != 0;
-    return pdu->data_bytes > 0 && !residual && byte_at(head, 3) == 0;
+    return pdu->data_bytes > 0 && !residual && pdu_byte(head, 3) == 0;
 }
 
 /*
@@ -137,26 +119,26 @@ static bool fits_data_in(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
  * a LUN of one level takes may be there.
  */
 static bool fits_response(const uint8_t head[PDU_HEAD_BYTES]) {
-    bool residual = (byte_at(head, 1) & 0x1e) != 0;
+    bool residual = (pdu_byte(head, 1) & 0x1e) != 0;
     return is_zero(head, 10, 16) && (residual || is_zero(head, 40, 48));
 }
 
 /* 11.11.4: the last one has no Target Transfer Tag, others have. */
 static bool fits_text_response(const uint8_t head[PDU_HEAD_BYTES]) {
-    bool final = (byte_at(head, 1) & FINAL) != 0;
-    return final == (word_at(head, 20) == UINT32_MAX) && is_zero(head, 36, 48);
+    bool final = (pdu_byte(head, 1) & FINAL) != 0;
+    return final == (pdu_word(head, 20) == UINT32_MAX) && is_zero(head, 36, 48);
 }
 
 /* 4.2.2.1: MaxCmdSN is not more than one before ExpCmdSN. */
 static bool fits_window(const uint8_t head[PDU_HEAD_BYTES]) {
-    int32_t window = pdu_serial_distance(word_at(head, 28), word_at(head, 32));
+    int32_t window = pdu_serial_distance(pdu_word(head, 28), pdu_word(head, 32));
     return window >= -1 && window < MAX_WINDOW;
 }
 
 /* 11.16: those of status and DataACK are for no task of their own. */
 static bool fits_snack(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *pdu) {
     enum { DATA_OR_R2T, STATUS, DATA_ACK, R_DATA };
-    uint8_t type = byte_at(head, 1) & 0x0f;
+    uint8_t type = pdu_byte(head, 1) & 0x0f;
     bool untagged = type == STATUS || type == DATA_ACK;
     return type <= R_DATA && untagged == (pdu->task_tag == UINT32_MAX) && is_zero(head, 24, 28) &&
            is_zero(head, 32, 40);
@@ -176,7 +158,7 @@ static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
     case PDU_NOP_IN:
         return is_zero(head, 36, 48);
     case PDU_TASK_REQUEST: {
-        uint8_t function = byte_at(head, 1) & 0x7f;
+        uint8_t function = pdu_byte(head, 1) & 0x7f;
         return function > 0 && function <= 14 && is_zero(head, 40, 48);
     }
     case PDU_LOGOUT_REQUEST:
@@ -192,20 +174,20 @@ static bool fits_details(const uint8_t head[PDU_HEAD_BYTES], const struct pdu *p
     case PDU_TASK_RESPONSE:
         return is_zero(head, 8, 16) && is_zero(head, 20, 24) && is_zero(head, 36, 48);
     case PDU_LOGOUT_RESPONSE:
-        return byte_at(head, 2) <= 3 && is_zero(head, 8, 16) && is_zero(head, 20, 24);
+        return pdu_byte(head, 2) <= 3 && is_zero(head, 8, 16) && is_zero(head, 20, 24);
     case PDU_R2T: {
-        uint32_t wanted = word_at(head, 44);
+        uint32_t wanted = pdu_word(head, 44);
         return wanted > 0 && wanted <= MAX_BURST_BYTES;
     }
     case PDU_REJECT:
-        return byte_at(head, 2) > 0 && is_zero(head, 8, 16) && pdu->data_bytes >= PDU_HEAD_BYTES;
+        return pdu_byte(head, 2) > 0 && is_zero(head, 8, 16) && pdu->data_bytes >= PDU_HEAD_BYTES;
     default:
         return true;
     }
 }
 
 bool shape_fits(const uint8_t head[PDU_HEAD_BYTES], bool initiator) {
-    const struct outline *o = outline_of(byte_at(head, 0) & 0x3f, initiator);
+    const struct outline *o = outline_of(pdu_byte(head, 0) & 0x3f, initiator);
     if (o == NULL)
         return false; /* as for nearly all bytes that are looked at */
     struct pdu pdu = pdu_parse(head);

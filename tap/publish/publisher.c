@@ -429,15 +429,15 @@ void publisher_heartbeat(struct publisher *p, uint64_t seen_ns,
     append_frontier(p, promised_ns, 0, vitals);
 }
 
-void publisher_end(struct publisher *p, uint64_t last_ns, const struct publisher_vitals *vitals) {
-    if (last_ns < p->stamper.last_ns)
-        last_ns = p->stamper.last_ns;
-    append_frontier(p, stamper_promise(&p->stamper, last_ns), FRONTIER_END, vitals);
-}
-
 void publisher_suspend(struct publisher *p, uint64_t promise_ns,
                        const struct publisher_vitals *vitals) {
     append_frontier(p, stamper_promise(&p->stamper, promise_ns), FRONTIER_END, vitals);
+}
+
+void publisher_end(struct publisher *p, uint64_t last_ns, const struct publisher_vitals *vitals) {
+    if (last_ns < p->stamper.last_ns)
+        last_ns = p->stamper.last_ns;
+    publisher_suspend(p, last_ns, vitals);
 }
 
 struct publisher *publisher_create(uint64_t monitor, uint64_t stream, struct batch_pool *pool,

@@ -222,14 +222,6 @@ void tracker_nexus_identify(struct nexus *n, const char *name, uint64_t time_ns)
     n->last_path = NULL;
 }
 
-static const struct identity_unit *unit_at(const struct identity_target *target, uint64_t lun) {
-    for (size_t i = 0; i < target->unit_count; i++) {
-        if (target->units[i].lun == lun)
-            return &target->units[i];
-    }
-    return NULL;
-}
-
 /* Facts that are known of both must agree. */
 static bool may_be_unit(const struct path *path, const struct identity_unit *unit) {
     const struct sink_path *p = &path->sink;
@@ -245,7 +237,7 @@ static bool may_be_unit(const struct path *path, const struct identity_unit *uni
 bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target) {
     struct path *path, *next;
     HASH_ITER(hh, n->target->paths, path, next) {
-        const struct identity_unit *unit = unit_at(target, path->sink.lun);
+        const struct identity_unit *unit = identity_unit_at(target, path->sink.lun);
         if (!path->announced || (unit == NULL && !target->whole))
             continue;
         if (!may_be_unit(path, unit))
@@ -268,7 +260,7 @@ static bool is_unit(const struct path *path, const struct identity_unit *unit) {
 bool tracker_nexus_is(const struct nexus *n, const struct identity_target *target) {
     struct path *path, *next;
     HASH_ITER(hh, n->target->paths, path, next) {
-        if (has_told(path) && is_unit(path, unit_at(target, path->sink.lun)))
+        if (has_told(path) && is_unit(path, identity_unit_at(target, path->sink.lun)))
             return tracker_nexus_may_be(n, target);
     }
     return false;

@@ -61,10 +61,6 @@ void attention_take(struct exchange *x, const struct sense *sense, uint64_t time
         path->block_stale = true;
         path->size_stale = true;
         break;
-    case 0x3f03: /* INQUIRY DATA HAS CHANGED */
-    case 0x3f0e: /* REPORTED LUNS DATA HAS CHANGED */
-        path->unsure = true;
-        break;
     default:
         break;
     }

@@ -1,6 +1,7 @@
 #include "tap/scsi/device.h"
 
 #include "common/cursor.h"
+#include "common/zero.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -102,14 +103,6 @@ static unsigned rank_naa(const uint8_t *bytes, size_t length) {
     }
 }
 
-static bool is_zero(const uint8_t *bytes, size_t length) {
-    for (size_t i = 0; i < length; i++) {
-        if (bytes[i] != 0)
-            return false;
-    }
-    return true;
-}
-
 /* SPC-5 7.7.6.4: the vendor's eight characters, and then what the vendor likes. */
 static unsigned name_t10(const uint8_t *bytes, size_t length, char name[DEVICE_NAME_BYTES]) {
     /* tgt: the number of target and LUN alone, the same on every host */
@@ -135,7 +128,7 @@ unsigned device_designator(uint8_t kind, uint8_t code_set, const uint8_t *bytes,
         return rank;
     case DESIGNATOR_EUI64:
         if (code_set != CODE_BINARY || (length != 8 && length != 12 && length != 16) ||
-            is_zero(bytes, length))
+            zero_all(bytes, length))
             return RANK_NONE;
         put_hex("eui.", bytes, length, name);
         return RANK_EUI64;

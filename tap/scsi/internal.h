@@ -65,7 +65,6 @@ struct path {
     bool block_guessed; /* from the length of a write, no READ CAPACITY was seen */
     bool block_stale;   /* the block length may have changed since it was seen */
     bool size_stale;    /* likewise the size */
-    bool unsure;        /* it may lead to another unit than when its name was seen */
     bool removable;     /* RMB: its medium can be another one */
     bool refused;       /* blocks of a length that is not supported: nothing of it is recorded */
     bool refusal_said;

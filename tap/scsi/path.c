@@ -205,7 +205,6 @@ static void doubt_identity(struct tracker *t, struct unit *unit, uint64_t time_n
 /* From now on the path is one to the unit of that name. */
 static void set_designator(struct tracker *t, struct path *path, const char *designator,
                            uint64_t time_ns) {
-    path->unsure = false;
     if (strcmp(path->sink.designator, designator) == 0)
         return;
     bool renamed = path->sink.designator[0] != '\0';

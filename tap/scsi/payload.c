@@ -1,6 +1,7 @@
 #include "tap/scsi/payload.h"
 
 #include "common/crc32c.h"
+#include "common/zero.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -350,16 +351,11 @@ uint32_t payload_crc32c(const struct payload *p, uint64_t offset, uint64_t bytes
     return crc;
 }
 
-static bool all_zero(const uint8_t *data, size_t bytes) {
-    /* Equal to itself one byte on, and the first is zero. */
-    return bytes == 0 || (data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0);
-}
-
 bool payload_is_zero(const struct payload *p, uint64_t offset, uint64_t bytes) {
     size_t part = 0;
     for (; bytes > 0; offset += part, bytes -= part) {
         const uint8_t *data = payload_bytes(p, offset, (size_t)bytes, &part);
-        if (data == NULL || !all_zero(data, part))
+        if (data == NULL || !zero_all(data, part))
             return false;
     }
     return true;

@@ -40,9 +40,4 @@ void acks_forget(struct acks *a, uint64_t below);
 uint64_t acks_before(const struct acks *a, const struct tcp_segment *segment, bool again);
 void acks_release(struct acks *a);
 
-/* What it takes. */
-static inline size_t acks_memory(const struct acks *a) {
-    return a->capacity * sizeof(struct ack);
-}
-
 #endif

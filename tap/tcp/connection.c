@@ -1,3 +1,4 @@
+#include "common/clock.h"
 #include "common/cursor.h"
 #include "tap/tcp/internal.h"
 
@@ -98,8 +99,7 @@ static void deliver(struct tcp *t, struct connection *c, unsigned from, const ui
  * delivered these as much as a window late.
  */
 static uint64_t lost_since(const struct tcp *t, const struct side *side) {
-    uint64_t window_ns = t->limits.reorder_window_ns;
-    return side->delivered_ns > window_ns ? side->delivered_ns - window_ns : 0;
+    return clock_minus(side->delivered_ns, t->limits.reorder_window_ns);
 }
 
 static void lose_until(struct tcp *t, struct connection *c, unsigned from, uint64_t end) {

@@ -42,9 +42,8 @@ void tcp_destroy(struct tcp *t) {
     struct connection *following = NULL;
     HASH_ITER(hh, t->connections, c, following) {
         connection_finish(t, c, reset_pending(c) ? TCP_END_RESET : TCP_END_SHUTDOWN);
-        table_remove(t, c);
     }
-    free(t);
+    tcp_drop(t);
 }
 
 void tcp_drop(struct tcp *t) {

@@ -354,6 +354,33 @@ static void tell_serial(struct iscsi_link *l, uint32_t tag) {
     free(pdu);
 }
 
+/* What began before the numbers were known is none of those that are missing: the loss of one more
+ * is noticed, long after the session was joined, too. */
+Test(iscsi_search, command_from_before_the_numbers_hides_no_later_one) {
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = late_session(&w, false, false);
+    link_write(&l, 5, 100, 8, 4096, 1);
+    link_response(&l, 5, GOOD);
+    chat(&l);
+    cr_assert_eq(UPDATES(w), 1);
+    link_response(&l, 77, GOOD);
+    size_t gaps = GAPS(w);
+    cr_assert_eq(gaps, 1, "it may have written anything");
+    let_time_pass(&w, 301 * NS_PER_SECOND);
+    link_write(&l, 6, 100, 8, 4096, 2);
+    link_response(&l, 6, GOOD);
+    struct made_pdu *hidden = make_write(&l, 7, 100, 8, 4096, 3);
+    link_send_unseen(&l, TO_TARGET, hidden);
+    free(hidden);
+    hidden = make_response(7, GOOD);
+    link_send_unseen(&l, TO_INITIATOR, hidden);
+    free(hidden);
+    chat(&l);
+    cr_assert_eq(GAPS(w), gaps + 1, "a command and its status passed unseen");
+    iscsi_world_end(&w);
+}
+
 Test(iscsi_search, late_session_gets_a_name) {
     struct iscsi_world w;
     struct identity_unit unit = {.lun = UINT64_C(1) << 48,
