@@ -82,6 +82,11 @@ int pipeline_load_fc_names(struct pipeline *p, const char *file, struct error *e
     return fc_load_names(p->fc, file, err);
 }
 
+static void note_strangers(struct pipeline *p) {
+    if (fc_counters(p->fc)->strangers > 0)
+        iscsi_resume_break(p->iscsi);
+}
+
 void pipeline_packet(struct pipeline *p, const struct packet *packet) {
     struct decap_result found;
     switch (decap_packet(p->decap, packet, &found)) {
@@ -92,6 +97,7 @@ void pipeline_packet(struct pipeline *p, const struct packet *packet) {
         break;
     case DECAP_FC:
         fc_frame(p->fc, &found.fc);
+        note_strangers(p);
         break;
     case DECAP_FIP:
         fc_fip(p->fc, &found.fip);
@@ -154,6 +160,7 @@ void pipeline_save(struct pipeline *p, bool whole, struct buffer *b) {
 }
 
 bool pipeline_load(struct pipeline *p, struct cursor *c, uint64_t newest_ns) {
+    fc_restarted(p->fc, newest_ns);
     if (tracker_load(p->tracker, c, newest_ns) && iscsi_load(p->iscsi, c, newest_ns) &&
         tcp_load(p->tcp, c, p->iscsi, iscsi_connection_load, newest_ns))
         return true;
@@ -223,6 +230,7 @@ static void add_fc(struct line *line, const struct fc_counters *fc) {
     add(line, "FC frames too late", fc->late);
     add(line, "FC frames of unknown exchanges", fc->unknown_exchange);
     add(line, "FCP commands lost", fc->lost_commands);
+    add(line, "FC sessions unknown before the restart", fc->strangers);
     add(line, "FCP responses lost", fc->lost_status);
     add(line, "FC aborts", fc->aborts);
     add(line, "FC logins and names", fc->logins);

@@ -24,6 +24,11 @@ struct fc *fc_create(struct tracker *tracker, size_t window_bytes) {
     return take_pointer(&f);
 }
 
+void fc_restarted(struct fc *f, uint64_t since_ns) {
+    f->restarted = true;
+    f->restarted_ns = since_ns;
+}
+
 const struct fc_counters *fc_counters(const struct fc *f) {
     return &f->counters;
 }

@@ -70,6 +70,7 @@ struct fc_counters {
     uint64_t unknown_exchange; /* frames of exchanges of which no command was seen */
     uint64_t lost_status;      /* commands whose response never passed */
     uint64_t lost_commands;    /* exchanges that must have had a command */
+    uint64_t strangers;        /* sessions with targets that were not known before a restart */
     uint64_t aborts;
     uint64_t logins;
     uint64_t fip;
@@ -93,6 +94,12 @@ void fc_finish(struct fc *f);
  * `#` begins a comment. A login that is seen counts more.
  */
 int fc_load_names(struct fc *f, const char *file, struct error *err);
+
+/*
+ * The tracker has what a monitor before this one knew up to since_ns. Fibre Channel has no numbers
+ * to show what passed meanwhile: nothing goes on, and a target that was not known has a gap.
+ */
+void fc_restarted(struct fc *f, uint64_t since_ns);
 
 void fc_frame(struct fc *f, const struct fc_frame *frame);
 void fc_fip(struct fc *f, const struct fc_fip_frame *frame);

@@ -213,6 +213,8 @@ struct fc {
     struct task *doubted; /* open ones that a gap was said over, oldest first */
     struct task *answered;
     struct slot *stray;
+    bool restarted;
+    uint64_t restarted_ns;
     uint64_t newest_ns; /* time of the newest frame */
     uint64_t clock_ns;  /* frames up to here were looked at */
     uint64_t judged_ns; /* when waiting things were last judged */

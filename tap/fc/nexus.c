@@ -11,6 +11,14 @@ struct fc_nexus *nexus_find(struct fc *f, uint16_t vsan, uint32_t initiator, uin
     return n;
 }
 
+/* It may have written while nobody watched, to a volume that others lead to, too. */
+static void doubt_stranger(struct fc_nexus *n) {
+    n->fc->counters.strangers++;
+    tracker_nexus_gap(n->nexus, GAP_MONITOR_RESTART,
+                      "a session that may have written before the monitor was started again",
+                      n->fc->restarted_ns);
+}
+
 static bool open_nexus(struct fc_nexus *n) {
     struct fc *f = n->fc;
     uint16_t vsan = (uint16_t)n->key.vsan;
@@ -18,8 +26,11 @@ static bool open_nexus(struct fc_nexus *n) {
     char target[PORT_TEXT_BYTES];
     names_text(f->names, vsan, n->key.initiator, initiator);
     n->named = names_text(f->names, vsan, n->key.target, target);
+    bool stranger = f->restarted && !tracker_knows_target(f->tracker, target);
     n->nexus = n->named ? tracker_nexus_open(f->tracker, PATH_FCP, initiator, target)
                         : tracker_nexus_open_provisional(f->tracker, PATH_FCP, initiator, target);
+    if (stranger && n->nexus != NULL)
+        doubt_stranger(n);
     return n->nexus != NULL;
 }
 

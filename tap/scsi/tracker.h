@@ -75,6 +75,8 @@ const struct tracker_counters *tracker_counters(const struct tracker *t);
 /* Strings are copied. `protocol` is enum path_protocol. NULL: out of memory. */
 struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
                                  const char *target);
+/* Has anything of it been announced? */
+bool tracker_knows_target(const struct tracker *t, const char *name);
 /*
  * A session whose login was not seen: `address` stands for the target's name, and must tell the
  * session from every other (two of them may lead to two targets). As long as it is not known which

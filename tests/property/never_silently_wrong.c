@@ -136,7 +136,7 @@ static bool is_harmless(const struct trial *t, const struct mangle *m) {
     case MANGLE_LATE:
         return !t->reference.sent_again;
     case MANGLE_RESTART:
-        return m->count == 0;
+        return m->count == 0 && !t->fc; /* FC proves nothing over a restart */
     case MANGLE_DUPLICATE:
     case MANGLE_SHIFT:
     case MANGLE_SPLIT:
@@ -341,9 +341,6 @@ static void adapt_to_fc(struct mangle *m) {
         break;
     case MANGLE_SKEW:
         m->count = 1 + m->count % 35;
-        break;
-    case MANGLE_RESTART: /* nothing is resumed: it is recoveryd that says what is in doubt */
-        m->kind = MANGLE_BEHEAD;
         break;
     default:
         break;

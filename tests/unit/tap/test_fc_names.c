@@ -189,3 +189,17 @@ Test(fc_names, a_map_with_mistakes) {
     cr_assert_eq(load("1000000 20:00:00:00:00:00:00:0b\n"), ERR_USAGE);
     cr_assert_eq(load("0b0b02 20:00:00:00:00:00:00:0b more\n"), ERR_USAGE);
 }
+
+/* Nothing shows what a target that was not known wrote while nobody watched. */
+Test(fc_names, a_stranger_after_a_restart) {
+    fc_restarted(w.fc, w.now_ns - NS_PER_SECOND);
+    fc_login(&w);
+    fc_whole_write(&w, 1, 0, 1, 7);
+    fc_wait(&w);
+    cr_assert_eq(fc_counters(w.fc)->strangers, 1);
+    expect_whole_gap(w.recorder, 0, GAP_MONITOR_RESTART);
+    w.s_id++;
+    fc_whole_write(&w, 1, 0, 1, 7);
+    fc_wait(&w);
+    cr_assert_eq(fc_counters(w.fc)->strangers, 1, "its target is known by now");
+}
