@@ -17,11 +17,6 @@ struct pipeline {
     struct tcp_counters tcp_totals; /* kept over pipeline_finish() */
 };
 
-static void take_segment(void *context, const struct tcp_segment *segment) {
-    struct pipeline *p = context;
-    tcp_segment(p->tcp, segment);
-}
-
 struct pipeline *pipeline_create(struct sink *sink) {
     AUTO(pipeline) p = calloc(1, sizeof *p);
     if (p == NULL)
@@ -36,7 +31,7 @@ struct pipeline *pipeline_create(struct sink *sink) {
     struct tcp_consumer consumer = iscsi_consumer(p->iscsi);
     struct tcp_limits tcp_limits = tcp_default_limits();
     p->tcp = tcp_create(&consumer, &tcp_limits);
-    p->decap = decap_create(&(struct decap_output){.context = p, .tcp = take_segment});
+    p->decap = decap_create();
     if (p->tcp == NULL || p->decap == NULL)
         return NULL;
     return take_pointer(&p);
@@ -53,7 +48,16 @@ void pipeline_destroy(struct pipeline *p) {
 }
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet) {
-    decap_packet(p->decap, packet);
+    struct decap_result found;
+    switch (decap_packet(p->decap, packet, &found)) {
+    case DECAP_NOTHING:
+    case DECAP_FC:
+    case DECAP_FIP:
+        break;
+    case DECAP_TCP:
+        tcp_segment(p->tcp, &found.tcp);
+        break;
+    }
     iscsi_tick(p->iscsi, packet->time_ns);
 }
 

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 
 struct decap {
-    struct decap_output output;
     struct fragments *fragments;
     uint64_t dropped[DECAP_REASONS];
+    unsigned fc2_crcs; /* frames of LINKTYPE_FC_2 in a row with a CRC that holds */
 };
+
+enum { FC2_CRCS_PROVE = 3 };
 
 struct layer {
     uint32_t number;
@@ -19,12 +21,15 @@ struct layer {
 static const struct layer link_layers[] = {
     {1, layer_ethernet}, {113, layer_sll},  {276, layer_sll2}, {0, layer_null},
     {108, layer_null},   {12, layer_raw},   {14, layer_raw},   {101, layer_raw},
-    {228, layer_raw4},   {229, layer_raw6}, {0, NULL},
+    {228, layer_raw4},   {229, layer_raw6}, {224, layer_fc2},  {225, layer_fc2_delimited},
+    {0, NULL},
 };
 
 static const struct layer ethertype_layers[] = {
-    {ETHERTYPE_IPV4, layer_ipv4}, {ETHERTYPE_IPV6, layer_ipv6}, {0x8100, layer_vlan},
-    {0x88a8, layer_vlan},         {0x9100, layer_vlan},         {0, NULL},
+    {ETHERTYPE_IPV4, layer_ipv4}, {ETHERTYPE_IPV6, layer_ipv6},
+    {0x8100, layer_vlan},         {0x88a8, layer_vlan},
+    {0x9100, layer_vlan},         {0x8906, layer_fcoe},
+    {0x8914, layer_fip},          {0, NULL},
 };
 
 /* The extension headers of IPv6 (RFC 8200, 4) share the name space of the protocols. */
@@ -58,11 +63,10 @@ bool decap_knows_link(int link_type) {
     return link_type >= 0 && find_layer(SPACE_LINK, (uint32_t)link_type) != NULL;
 }
 
-struct decap *decap_create(const struct decap_output *output) {
+struct decap *decap_create(void) {
     AUTO(decap) d = calloc(1, sizeof *d);
     if (d == NULL)
         return NULL;
-    d->output = *output;
     d->fragments = fragments_create();
     return d->fragments != NULL ? take_pointer(&d) : NULL;
 }
@@ -81,26 +85,36 @@ void frame_limit(struct frame *f, uint64_t bytes) {
     f->cut = bytes > captured ? bytes - captured : 0;
 }
 
-void decap_packet(struct decap *d, const struct packet *packet) {
+enum decap_kind decap_packet(struct decap *d, const struct packet *packet,
+                             struct decap_result *result) {
     struct frame f = {
         .bytes = cursor_of(packet->data, packet->caplen),
         .cut = packet->wire_length > packet->caplen ? packet->wire_length - packet->caplen : 0,
         .time_ns = packet->time_ns,
         .space = SPACE_LINK,
         .number = (uint32_t)packet->link_type,
+        .result = result,
     };
-    enum layer_result result = LAYER_NEXT;
-    while (result == LAYER_NEXT) {
+    result->kind = DECAP_NOTHING;
+    enum layer_result outcome = LAYER_NEXT;
+    while (outcome == LAYER_NEXT) {
         layer_function *open = find_layer(f.space, f.number);
         if (open == NULL)
-            result = frame_drop(&f, spaces[f.space].unknown);
+            outcome = frame_drop(&f, spaces[f.space].unknown);
         else if (f.depth++ >= FRAME_LAYERS)
-            result = frame_drop(&f, DECAP_TOO_DEEP);
+            outcome = frame_drop(&f, DECAP_TOO_DEEP);
         else
-            result = open(d, &f);
+            outcome = open(d, &f);
     }
-    if (result == LAYER_DROP)
+    if (outcome == LAYER_DROP)
         d->dropped[f.drop]++;
+    return result->kind;
+}
+
+bool decap_fc2_has_crc(struct decap *d, bool holds) {
+    if (d->fc2_crcs < FC2_CRCS_PROVE)
+        d->fc2_crcs = holds ? d->fc2_crcs + 1 : 0;
+    return holds || d->fc2_crcs == FC2_CRCS_PROVE;
 }
 
 bool decap_collect(struct decap *d, const struct fragment *fragment, struct cursor *whole,
@@ -151,6 +165,7 @@ static bool checksum_holds(const struct frame *f) {
 
 /* RFC 9293, 3.1. */
 enum layer_result layer_tcp(struct decap *d, struct frame *f) {
+    (void)d;
     if (f->rebuilt && !checksum_holds(f))
         return frame_drop(f, DECAP_FRAGMENT_LOST);
     struct tcp_segment segment = {
@@ -176,6 +191,7 @@ enum layer_result layer_tcp(struct decap *d, struct frame *f) {
     segment.data_bytes = (uint32_t)cursor_left(&f->bytes);
     segment.wire_bytes = wire_bytes < UINT32_MAX ? (uint32_t)wire_bytes : UINT32_MAX;
     segment.data = cursor_bytes(&f->bytes, segment.data_bytes);
-    d->output.tcp(d->output.context, &segment);
+    f->result->kind = DECAP_TCP;
+    f->result->tcp = segment;
     return LAYER_DONE;
 }

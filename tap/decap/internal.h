@@ -14,7 +14,7 @@ enum layer_space { SPACE_LINK, SPACE_ETHERTYPE, SPACE_PROTOCOL };
 
 enum layer_result {
     LAYER_NEXT, /* frame->space and frame->number say what follows */
-    LAYER_DONE, /* delivered, or kept until its other fragments come */
+    LAYER_DONE, /* frame->result holds what it was, or kept until its other fragments come */
     LAYER_DROP, /* frame->drop says why */
 };
 
@@ -35,9 +35,11 @@ struct frame {
     enum decap_drop drop;
     uint8_t family; /* 4 or 6 once an IP header was read */
     uint8_t depth;
-    bool rebuilt;          /* from fragments */
-    const uint8_t *source; /* 4 or 16 bytes */
+    bool rebuilt;             /* from fragments */
+    const uint8_t *addresses; /* of the last Ethernet header: destination, source; may be NULL */
+    const uint8_t *source;    /* 4 or 16 bytes */
     const uint8_t *destination;
+    struct decap_result *result;
 };
 
 static inline enum layer_result frame_next(struct frame *f, enum layer_space space,
@@ -70,6 +72,12 @@ layer_function layer_ethernet, layer_vlan, layer_sll, layer_sll2, layer_null, la
 /* ip.c */
 layer_function layer_ipv4, layer_ipv6, layer_ipv6_options, layer_ipv6_fragment,
     layer_authentication;
+/* Do frames of LINKTYPE_FC_2 carry their CRC? Asked for each, with whether that of this one would
+ * hold: 32 bits agree by chance once in a long time, but not again and again. */
+bool decap_fc2_has_crc(struct decap *d, bool holds);
+
+/* fc.c */
+layer_function layer_fcoe, layer_fip, layer_fc2, layer_fc2_delimited;
 /* decap.c */
 layer_function layer_tcp;
 /* A fragment: into the collection. True when its datagram is whole: *whole holds it. */

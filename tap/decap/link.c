@@ -13,7 +13,7 @@ static enum layer_result next_ethertype(struct frame *f, uint32_t ethertype) {
 
 enum layer_result layer_ethernet(struct decap *d, struct frame *f) {
     (void)d;
-    cursor_skip(&f->bytes, 12);
+    f->addresses = cursor_bytes(&f->bytes, 12);
     return next_ethertype(f, cursor_be16(&f->bytes));
 }
 

@@ -17,16 +17,8 @@ static struct made_frame whole;
 static const char *const hello =
     "hello, this is one datagram in several pieces, of which each is needed";
 
-static void on_tcp(void *context, const struct tcp_segment *segment) {
-    (void)context;
-    segments++;
-    cr_assert_eq(segment->data_bytes, segment->wire_bytes);
-    memcpy(text, segment->data, segment->data_bytes);
-    text[segment->data_bytes] = '\0';
-}
-
 static void start(void) {
-    d = decap_create(&(struct decap_output){NULL, on_tcp});
+    d = decap_create();
     frame_init(&whole);
     frame_tcp(&whole, 4, 0, hello);
 }
@@ -38,11 +30,18 @@ static void stop(void) {
 TestSuite(fragment, .init = start, .fini = stop);
 
 static void show(struct made_frame *f, size_t cut) {
-    decap_packet(d, &(struct packet){.data = frame_data(f),
-                                     .caplen = (uint32_t)(frame_length(f) - cut),
-                                     .wire_length = (uint32_t)frame_length(f),
-                                     .link_type = RAW,
-                                     .time_ns = now_ns});
+    struct packet packet = {.data = frame_data(f),
+                            .caplen = (uint32_t)(frame_length(f) - cut),
+                            .wire_length = (uint32_t)frame_length(f),
+                            .link_type = RAW,
+                            .time_ns = now_ns};
+    struct decap_result found;
+    if (decap_packet(d, &packet, &found) != DECAP_TCP)
+        return;
+    segments++;
+    cr_assert_eq(found.tcp.data_bytes, found.tcp.wire_bytes);
+    memcpy(text, found.tcp.data, found.tcp.data_bytes);
+    text[found.tcp.data_bytes] = '\0';
 }
 
 /* Bytes [start, end) of the datagram, all that are there when end is 0. */
