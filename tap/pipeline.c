@@ -13,8 +13,10 @@ struct pipeline {
     struct tracker *tracker;
     struct iscsi *iscsi;
     struct tcp *tcp;
+    struct fc *fc;
     struct decap *decap;
     struct tcp_counters tcp_totals; /* kept over pipeline_finish() */
+    struct fc_counters fc_totals;
 };
 
 struct pipeline *pipeline_create(struct sink *sink) {
@@ -31,8 +33,9 @@ struct pipeline *pipeline_create(struct sink *sink) {
     struct tcp_consumer consumer = iscsi_consumer(p->iscsi);
     struct tcp_limits tcp_limits = tcp_default_limits();
     p->tcp = tcp_create(&consumer, &tcp_limits);
+    p->fc = fc_create(p->tracker);
     p->decap = decap_create();
-    if (p->tcp == NULL || p->decap == NULL)
+    if (p->tcp == NULL || p->fc == NULL || p->decap == NULL)
         return NULL;
     return take_pointer(&p);
 }
@@ -42,6 +45,7 @@ void pipeline_destroy(struct pipeline *p) {
         return;
     decap_destroy(p->decap);
     tcp_destroy(p->tcp);
+    fc_destroy(p->fc);
     iscsi_destroy(p->iscsi);
     tracker_destroy(p->tracker);
     free(p);
@@ -51,19 +55,25 @@ void pipeline_packet(struct pipeline *p, const struct packet *packet) {
     struct decap_result found;
     switch (decap_packet(p->decap, packet, &found)) {
     case DECAP_NOTHING:
-    case DECAP_FC:
-    case DECAP_FIP:
         break;
     case DECAP_TCP:
         tcp_segment(p->tcp, &found.tcp);
         break;
+    case DECAP_FC:
+        fc_frame(p->fc, &found.fc);
+        break;
+    case DECAP_FIP:
+        fc_fip(p->fc, &found.fip);
+        break;
     }
     iscsi_tick(p->iscsi, packet->time_ns);
+    fc_tick(p->fc, packet->time_ns);
 }
 
 void pipeline_tick(struct pipeline *p, uint64_t now_ns) {
     tcp_tick(p->tcp, now_ns);
     iscsi_tick(p->iscsi, now_ns);
+    fc_tick(p->fc, now_ns);
 }
 
 bool pipeline_wants_identity(struct pipeline *p, struct portal *portal) {
@@ -78,6 +88,10 @@ void pipeline_finish(struct pipeline *p) {
     p->tcp_totals = *tcp_counters(p->tcp);
     tcp_destroy(p->tcp);
     p->tcp = NULL;
+    fc_finish(p->fc);
+    p->fc_totals = *fc_counters(p->fc);
+    fc_destroy(p->fc);
+    p->fc = NULL;
 }
 
 uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
@@ -85,6 +99,9 @@ uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
     uint64_t undecided_ns = iscsi_oldest_pending(p->iscsi);
     if (undecided_ns < pending_ns)
         pending_ns = undecided_ns;
+    uint64_t fc_pending_ns = fc_oldest_pending(p->fc);
+    if (fc_pending_ns < pending_ns)
+        pending_ns = fc_pending_ns;
     if (pending_ns < seen_ns)
         seen_ns = pending_ns;
     return seen_ns > SETTLE_NS ? seen_ns - SETTLE_NS : 0;
@@ -94,11 +111,17 @@ static const struct tcp_counters *tcp_totals(const struct pipeline *p) {
     return p->tcp != NULL ? tcp_counters(p->tcp) : &p->tcp_totals;
 }
 
+static const struct fc_counters *fc_totals(const struct pipeline *p) {
+    return p->fc != NULL ? fc_counters(p->fc) : &p->fc_totals;
+}
+
 uint64_t pipeline_malformed(const struct pipeline *p) {
     const struct iscsi_counters *iscsi = iscsi_counters(p->iscsi);
+    const struct fc_counters *fc = fc_totals(p);
     return decap_dropped(p->decap, DECAP_CUT_SHORT) + decap_dropped(p->decap, DECAP_MALFORMED) +
            decap_dropped(p->decap, DECAP_TOO_DEEP) + decap_dropped(p->decap, DECAP_FRAGMENT_LOST) +
-           iscsi->malformed + iscsi->header_digest_errors + iscsi->data_digest_errors;
+           fc->malformed + fc->damaged + iscsi->malformed + iscsi->header_digest_errors +
+           iscsi->data_digest_errors;
 }
 
 struct line {
@@ -114,6 +137,26 @@ static void add(struct line *line, const char *what, uint64_t count) {
                          line->used > 0 ? ", " : "", count, what);
     if (wrote > 0)
         line->used += (size_t)wrote;
+}
+
+static void add_fc(struct line *line, const struct fc_counters *fc) {
+    add(line, "FC frames", fc->frames);
+    add(line, "FCP commands", fc->commands);
+    add(line, "FC frames cut by the capture", fc->cut);
+    add(line, "FC frames unreadable", fc->unreadable);
+    add(line, "FC frames damaged", fc->damaged);
+    add(line, "FC frames malformed", fc->malformed);
+    add(line, "FC frames repeated", fc->repeated);
+    add(line, "FC frames too late", fc->late);
+    add(line, "FC frames of unknown exchanges", fc->unknown_exchange);
+    add(line, "FCP commands lost", fc->lost_commands);
+    add(line, "FCP responses lost", fc->lost_status);
+    add(line, "FC aborts", fc->aborts);
+    add(line, "FC logins and names", fc->logins);
+    add(line, "FIP frames", fc->fip);
+    add(line, "FC-NVMe frames (not protected)", fc->nvme);
+    add(line, "FC frames of other types", fc->other_type);
+    add(line, "FC overflows", fc->overflow);
 }
 
 void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
@@ -133,6 +176,7 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "header digest errors", iscsi->header_digest_errors);
     add(&line, "data digest errors", iscsi->data_digest_errors);
     add(&line, "malformed PDUs", iscsi->malformed);
+    add_fc(&line, fc_totals(p));
     add(&line, "commands", tracker->commands);
     add(&line, "updates", tracker->updates);
     add(&line, "failed writes", tracker->failed);

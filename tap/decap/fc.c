@@ -54,6 +54,7 @@ static enum layer_result deliver(struct frame *f, uint8_t sof, uint8_t eof, uint
         .eof = eof,
         .has_crc = whole,
         .bad = says_bad(eof),
+        .vsan = f->vlan,
         .time_ns = f->time_ns,
     };
     return LAYER_DONE;

@@ -33,6 +33,7 @@ struct frame {
     enum layer_space space;
     uint32_t number;
     enum decap_drop drop;
+    uint16_t vlan;  /* of the innermost tag; 0 none */
     uint8_t family; /* 4 or 6 once an IP header was read */
     uint8_t depth;
     bool rebuilt;             /* from fragments */

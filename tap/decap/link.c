@@ -20,7 +20,7 @@ enum layer_result layer_ethernet(struct decap *d, struct frame *f) {
 /* IEEE 802.1Q and 802.1ad tags: two bytes of tag, then the EtherType of what follows. */
 enum layer_result layer_vlan(struct decap *d, struct frame *f) {
     (void)d;
-    cursor_skip(&f->bytes, 2);
+    f->vlan = cursor_be16(&f->bytes) & 0x0fff;
     return next_ethertype(f, cursor_be16(&f->bytes));
 }
 

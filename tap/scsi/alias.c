@@ -1,5 +1,6 @@
 #include "tap/scsi/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -118,6 +119,10 @@ void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint
         path_take_facts(n->tracker, path, unit, time_ns);
 }
 
+void tracker_nexus_name_initiator(struct nexus *n, const char *initiator) {
+    snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
+}
+
 /* What was written under the address belongs to the path with the name. */
 static void give_name(struct nexus *n, struct path *path, struct target *target, uint64_t time_ns) {
     struct tracker *t = n->tracker;
@@ -145,14 +150,16 @@ static void give_name(struct nexus *n, struct path *path, struct target *target,
 void tracker_nexus_identify(struct nexus *n, const char *name, uint64_t time_ns) {
     struct target *from = n->target;
     struct target *target = target_of(n->tracker, from->protocol, name);
-    if (target == NULL || target == from || !from->provisional)
+    if (target == NULL || target == from)
         return;
     struct path *path, *next;
     HASH_ITER(hh, from->paths, path, next) {
-        give_name(n, path, target, time_ns);
+        if (from->provisional)
+            give_name(n, path, target, time_ns);
     }
-    from->provisional = false;
-    n->tracker->provisional_count--;
+    if (from->provisional)
+        n->tracker->provisional_count--;
+    from->provisional = false; /* other sessions under this address are identified by themselves */
     n->target = target;
     n->last_path = NULL;
 }

@@ -79,6 +79,8 @@ struct nexus *tracker_nexus_open_provisional(struct tracker *t, uint8_t protocol
 void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint64_t time_ns);
 /* The provisional target of the session is `target`: its paths go on under that name. */
 void tracker_nexus_identify(struct nexus *n, const char *target, uint64_t time_ns);
+/* The initiator's name was learned later. */
+void tracker_nexus_name_initiator(struct nexus *n, const char *initiator);
 /* Could it be a session with `target`, by what is known of both? */
 bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target);
 /* Has one of its units told its name on the wire, and is it one of that target's? */
