@@ -54,6 +54,30 @@ static bool find_tcp(const struct packet *packet, struct place *place) {
     return place->data <= place->end;
 }
 
+/* An FC frame in plain FCoE; the corpus has no other. NULL: it is none. */
+static const uint8_t *find_fc(const struct packet *packet) {
+    const uint8_t *d = packet->data;
+    enum { FCOE_BYTES = 14, HEADER_BYTES = 24 };
+    if (packet->link_type != DLT_ETHERNET ||
+        packet->caplen < ETHERNET_BYTES + FCOE_BYTES + HEADER_BYTES || be16(d + 12) != 0x8906)
+        return NULL;
+    return d + ETHERNET_BYTES + FCOE_BYTES;
+}
+
+/* Does it go to the server? False for neither direction, too. */
+static bool find_direction(const struct mangle *m, const struct packet *packet, bool *to_server) {
+    struct place place;
+    const uint8_t *fc = find_fc(packet);
+    if (fc != NULL) {
+        *to_server = be16(fc + 10) != m->server_port; /* S_ID */
+        return true;
+    }
+    if (!find_tcp(packet, &place))
+        return false;
+    *to_server = be16(packet->data + place.tcp + 2) == m->server_port;
+    return true;
+}
+
 static struct packet copy_of(const struct packet *packet, struct packets *to, uint8_t **bytes) {
     struct packet copy = *packet;
     *bytes = packets_block(to, packet->caplen);
@@ -161,7 +185,7 @@ static bool split(const struct packet *packet, struct packets *to, size_t first_
 
 static bool survives(const struct mangle *m, const struct packet *packet, size_t i,
                      uint64_t *state) {
-    struct place place;
+    bool to_server;
     switch (m->kind) {
     case MANGLE_REMOVE:
         return i < m->at || i >= m->at + m->count;
@@ -170,8 +194,7 @@ static bool survives(const struct mangle *m, const struct packet *packet, size_t
     case MANGLE_BEHEAD:
         return i >= m->at;
     case MANGLE_ONE_WAY:
-        return !find_tcp(packet, &place) ||
-               (be16(packet->data + place.tcp + 2) == m->server_port) == (m->count != 0);
+        return !find_direction(m, packet, &to_server) || to_server == (m->count != 0);
     default:
         return true;
     }
@@ -234,6 +257,48 @@ size_t mangle_blackouts(const struct mangle *m, const struct packets *from, stru
         if (flows[port].lost)
             to[count++] = (struct blackout){flows[port].seen_ns, UINT64_MAX};
     free(flows);
+    return count;
+}
+
+/* What is left of the exchange that an OX_ID names now. */
+struct fc_exchange {
+    uint64_t issued_ns;
+    bool open;
+    bool seen;
+};
+
+static int compare_times(const void *left, const void *right) {
+    const uint64_t *a = left;
+    const uint64_t *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+size_t mangle_vanished(const struct mangle *m, const struct packets *from, uint64_t *to,
+                       size_t most) {
+    enum { COMMAND = 0x06, RESPONSE = 0x07 };
+    uint64_t state = m->seed;
+    size_t count = 0;
+    struct fc_exchange *exchanges = calloc(65536, sizeof *exchanges);
+    if (exchanges == NULL)
+        abort();
+    if (m->kind != MANGLE_REMOVE && m->kind != MANGLE_THIN)
+        most = 0;
+    for (size_t i = 0; i < from->count && count < most; i++) {
+        const struct packet *packet = &from->list[i];
+        bool seen = survives(m, packet, i, &state);
+        const uint8_t *fc = find_fc(packet);
+        if (fc == NULL)
+            continue;
+        struct fc_exchange *x = &exchanges[be16(fc + 16)];
+        if (fc[0] == COMMAND)
+            *x = (struct fc_exchange){.issued_ns = packet->time_ns, .open = true};
+        x->seen |= seen;
+        if (fc[0] == RESPONSE && x->open && !x->seen)
+            to[count++] = x->issued_ns;
+        x->open = x->open && fc[0] != RESPONSE;
+    }
+    free(exchanges);
+    qsort(to, count, sizeof *to, compare_times);
     return count;
 }
 

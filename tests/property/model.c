@@ -20,16 +20,40 @@ void model_release(struct model *m) {
     rangeset_release(&m->gaps);
 }
 
+static bool is_of(const struct model *m, uint64_t path) {
+    for (size_t i = 0; i < m->alias_count; i++) {
+        if (m->aliases[i] == path)
+            return true;
+    }
+    return path == m->path;
+}
+
 void model_reset(struct model *m, const uint8_t *base, const struct replay *replay) {
     memcpy(m->image, base, m->size);
     memset(m->dirty, 0, m->size / MODEL_CHUNK + 1);
     rangeset_clear(&m->gaps);
     m->next = 0;
     m->announced = false;
+    m->alias_count = 0;
     for (size_t i = 0; i < replay->count; i++) {
         const struct record *r = &replay->records[i].record;
-        m->announced |= r->type == RECORD_PATH && r->path.path == m->path;
+        if (r->type != RECORD_PATH)
+            continue;
+        m->announced |= r->path.path == m->path;
+        if (r->path.same_as == m->path && !is_of(m, r->path.path) && m->alias_count < MODEL_ALIASES)
+            m->aliases[m->alias_count++] = r->path.path;
     }
+}
+
+static int compare_times(const void *left, const void *right) {
+    const uint64_t *a = left;
+    const uint64_t *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+static bool is_vanished(const struct model *m, uint64_t issued_ns) {
+    return m->vanished_count > 0 && bsearch(&issued_ns, m->vanished, m->vanished_count,
+                                            sizeof issued_ns, compare_times) != NULL;
 }
 
 static bool clip(const struct model *m, uint64_t offset, uint64_t *length) {
@@ -58,6 +82,9 @@ static void apply_update(struct model *m, const struct update_record *u, const u
         to[i] = data[i % u->payload_bytes];
     if (!rangeset_remove(&m->gaps, u->offset_bytes, u->offset_bytes + length))
         abort();
+    if (is_vanished(m, u->issued_ns) &&
+        !rangeset_add(&m->gaps, u->offset_bytes, u->offset_bytes + length))
+        abort();
     touch(m, u->offset_bytes, length);
 }
 
@@ -74,9 +101,9 @@ void model_advance(struct model *m, const struct replay *replay, uint64_t time_n
         const struct replay_record *r = &replay->records[m->next];
         if (record_time_ns(&r->record) > time_ns)
             return;
-        if (r->record.type == RECORD_UPDATE && r->record.update.path == m->path)
+        if (r->record.type == RECORD_UPDATE && is_of(m, r->record.update.path))
             apply_update(m, &r->record.update, r->data);
-        else if (r->record.type == RECORD_GAP && r->record.gap.path == m->path)
+        else if (r->record.type == RECORD_GAP && is_of(m, r->record.gap.path))
             apply_gap(m, &r->record.gap);
     }
 }

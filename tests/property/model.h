@@ -9,10 +9,15 @@
 #include "common/rangeset.h"
 #include "tests/property/replay.h"
 
-enum { MODEL_BLOCK = 512, MODEL_CHUNK = 65536 };
+enum { MODEL_BLOCK = 512, MODEL_CHUNK = 65536, MODEL_ALIASES = 8 };
 
 struct model {
     uint64_t path;
+    uint64_t aliases[MODEL_ALIASES]; /* addresses under which it went before its name was known */
+    size_t alias_count;
+    /* Updates issued at these times (sorted) nobody can know of: what they wrote is in doubt. */
+    const uint64_t *vanished;
+    size_t vanished_count;
     uint8_t *image;
     uint64_t size;
     struct rangeset gaps;

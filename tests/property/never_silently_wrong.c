@@ -18,11 +18,12 @@
 
 enum {
     BLACKOUTS = 64,
+    VANISHED = 16384,
     RANDOM_TIMES = 60,
     MAX_TIMES = RANDOM_TIMES + TRUTH_MARKS * TRUTH_VOLUMES,
     SHOWN = 10
 };
-#define SERVER_PORT 3260
+enum { ISCSI_PORT = 3260, FC_TARGET = 0x000b };
 
 struct moment {
     uint64_t time_ns;
@@ -41,6 +42,9 @@ struct trial {
     size_t moment_count;
     struct blackout blackouts[BLACKOUTS];
     size_t blackout_count;
+    uint64_t vanished[VANISHED]; /* times of commands of which nothing is left */
+    size_t vanished_count;
+    uint16_t server_port;
     uint64_t seed;
     uint64_t runs;
     uint64_t doubtful;    /* of them, with something in doubt at the end */
@@ -180,6 +184,8 @@ static bool check_volume(struct trial *t, const struct mangle *m, size_t v, stru
 
 /* True: something is in doubt at the end. */
 static bool check_path(struct trial *t, const struct mangle *m, size_t v, uint64_t path) {
+    t->right[v].vanished = t->vanished;
+    t->right[v].vanished_count = t->vanished_count;
     model_reset(&t->right[v], t->truth.volumes[v].base, &t->reference);
     if (m->kind == MANGLE_BEHEAD) /* a baseline of when the watching began */
         model_advance(&t->right[v], &t->reference, t->mangled.list[0].time_ns);
@@ -214,12 +220,23 @@ static bool is_first(const struct replay *r, size_t at) {
     return true;
 }
 
+/* Then it is a part of the volume, and not one by itself. */
+static bool is_identified(const struct replay *r, uint64_t path) {
+    for (size_t i = 0; i < r->count; i++) {
+        const struct record *record = &r->records[i].record;
+        if (record->type == RECORD_PATH && record->path.path == path && record->path.same_as != 0)
+            return true;
+    }
+    return false;
+}
+
 static void run(struct trial *t, const struct mangle *m) {
     mangle_apply(m, &t->packets, &t->mangled);
     if (t->mangled.count == 0)
         return;
     replay_run(&t->replay, &t->mangled);
     t->blackout_count = mangle_blackouts(m, &t->packets, t->blackouts, BLACKOUTS);
+    t->vanished_count = mangle_vanished(m, &t->packets, t->vanished, VANISHED);
     t->runs++;
     if (t->replay.late > 0)
         complain(t, m, 0, t->replay.promised_ns, "records behind a promise:", t->replay.late);
@@ -229,7 +246,8 @@ static void run(struct trial *t, const struct mangle *m) {
     for (size_t i = 0; i < t->replay.count; i++) {
         const struct path_record *path = &t->replay.records[i].record.path;
         if (t->replay.records[i].record.type == RECORD_PATH &&
-            (path->flags & PATH_PROVISIONAL) != 0 && is_first(&t->replay, i))
+            (path->flags & PATH_PROVISIONAL) != 0 && is_first(&t->replay, i) &&
+            !is_identified(&t->replay, path->path))
             doubt = check_provisional(t, m, path) || doubt;
     }
     t->doubtful += doubt;
@@ -237,7 +255,7 @@ static void run(struct trial *t, const struct mangle *m) {
 
 static struct mangle random_mangle(struct trial *t, uint64_t *state) {
     static const uint16_t snaps[] = {60, 96, 200, 600, 1400};
-    struct mangle m = {.server_port = SERVER_PORT, .seed = mangle_random(state) >> 32};
+    struct mangle m = {.server_port = t->server_port, .seed = mangle_random(state) >> 32};
     uint64_t dice = mangle_random(state) % 100;
     m.at = (size_t)(mangle_random(state) % t->packets.count);
     uint64_t number = mangle_random(state);
@@ -275,7 +293,7 @@ static void exhaustive(struct trial *t) {
 
 static bool one_case(struct trial *t) {
     const char *text = getenv("SANREWIND_CASE");
-    struct mangle m = {.server_port = SERVER_PORT};
+    struct mangle m = {.server_port = t->server_port};
     unsigned kind = 0;
     if (text == NULL)
         return false;
@@ -315,6 +333,8 @@ static int prepare(struct trial *t, const char *directory, const char *capture, 
         model_init(&t->right[v], t->truth.volumes[v].path, t->truth.volumes[v].size);
         model_init(&t->seen[v], t->truth.volumes[v].path, t->truth.volumes[v].size);
     }
+    bool fc = strcmp(capture, "fcoe") == 0;
+    t->server_port = fc ? FC_TARGET : ISCSI_PORT;
     replay_run(&t->reference, &t->packets);
     return 0;
 }
