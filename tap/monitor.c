@@ -115,7 +115,10 @@ static int open_sink(struct monitor *m, struct error *err) {
     }
     if (sink != NULL)
         m->pipeline = pipeline_create(sink);
-    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+    if (m->pipeline == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    pipeline_set_clock(m->pipeline, m->settings->clock);
+    return 0;
 }
 
 static int open_identify(struct monitor *m, struct error *err) {
@@ -230,7 +233,7 @@ static bool is_time_to_look(struct monitor *m) {
 
 static void take_packet(struct monitor *m, const struct packet *packet) {
     if (m->packets == 0)
-        open_stream(m, packet->time_ns);
+        open_stream(m, pipeline_first_time(m->pipeline, packet));
     pipeline_packet(m->pipeline, packet);
     m->packets++;
     if (packet->time_ns > m->newest_ns)
@@ -303,7 +306,7 @@ static int finish(struct monitor *m, struct error *err) {
             return error_set(err, ERR_IO, "cannot write to standard output");
         return 0;
     }
-    publisher_end(m->publisher, m->newest_ns, &vitals);
+    publisher_end(m->publisher, pipeline_time(m->pipeline, m->newest_ns), &vitals);
     if (m->link == NULL)
         return 0;
     int code = drain(m, err);

@@ -1,5 +1,7 @@
 #include "tap/pipeline.h"
 
+#include "common/log.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -10,6 +12,7 @@
 #define SETTLE_NS (500 * NS_PER_MS)
 
 struct pipeline {
+    enum device_clock clock;
     struct tracker *tracker;
     struct iscsi *iscsi;
     struct tcp *tcp;
@@ -18,6 +21,27 @@ struct pipeline {
     struct tcp_counters tcp_totals; /* kept over pipeline_finish() */
     struct fc_counters fc_totals;
 };
+
+/* What a mirror lost may have been anything: every volume is in doubt. */
+static void take_loss(void *context, const struct decap_loss *loss) {
+    struct pipeline *p = context;
+    log_warning("%s", loss->text);
+    tracker_gap(p->tracker, GAP_CAPTURE_LOSS, loss->text, loss->time_ns);
+}
+
+/* Storage traffic that is not decoded: said once, as it leaves volumes unprotected. */
+static void take_first_drop(void *context, enum decap_drop reason) {
+    static const char *const texts[DECAP_REASONS] = {
+        [DECAP_ESP] = "there is IPsec traffic (ESP), which cannot be read",
+        [DECAP_ROCE] = "there is RDMA traffic (RoCE: iSER, NVMe), which is not decoded",
+        [DECAP_AOE] = "there is ATA over Ethernet, which is not decoded",
+        [DECAP_OTHER_MIRROR] = "a mirror sends frames that are neither Ethernet nor IP (ERSPAN)",
+        [DECAP_DAMAGED] = "a mirror passes frames on that were damaged when it got them",
+    };
+    (void)context;
+    if (texts[reason] != NULL)
+        log_warning("%s: volumes reached that way are not protected", texts[reason]);
+}
 
 struct pipeline *pipeline_create(struct sink *sink) {
     AUTO(pipeline) p = calloc(1, sizeof *p);
@@ -37,6 +61,8 @@ struct pipeline *pipeline_create(struct sink *sink) {
     p->decap = decap_create();
     if (p->tcp == NULL || p->fc == NULL || p->decap == NULL)
         return NULL;
+    decap_observe(p->decap, &(struct decap_observer){
+                                .context = p, .loss = take_loss, .first_drop = take_first_drop});
     return take_pointer(&p);
 }
 
@@ -49,6 +75,25 @@ void pipeline_destroy(struct pipeline *p) {
     iscsi_destroy(p->iscsi);
     tracker_destroy(p->tracker);
     free(p);
+}
+
+void pipeline_set_clock(struct pipeline *p, enum device_clock clock) {
+    p->clock = clock;
+    decap_set_time(p->decap, clock);
+}
+
+uint64_t pipeline_first_time(const struct pipeline *p, const struct packet *first) {
+    AUTO(decap) d = decap_create();
+    struct decap_result found;
+    if (d == NULL)
+        return first->time_ns;
+    decap_set_time(d, p->clock);
+    decap_packet(d, first, &found);
+    return decap_time(d, first->time_ns);
+}
+
+uint64_t pipeline_time(const struct pipeline *p, uint64_t capture_ns) {
+    return decap_time(p->decap, capture_ns);
 }
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet) {
@@ -71,6 +116,8 @@ void pipeline_packet(struct pipeline *p, const struct packet *packet) {
 }
 
 void pipeline_tick(struct pipeline *p, uint64_t now_ns) {
+    now_ns = pipeline_time(p, now_ns);
+    decap_tick(p->decap, now_ns);
     tcp_tick(p->tcp, now_ns);
     iscsi_tick(p->iscsi, now_ns);
     fc_tick(p->fc, now_ns);
@@ -85,6 +132,7 @@ void pipeline_identify(struct pipeline *p, const struct identity *identity, uint
 }
 
 void pipeline_finish(struct pipeline *p) {
+    decap_finish(p->decap);
     p->tcp_totals = *tcp_counters(p->tcp);
     tcp_destroy(p->tcp);
     p->tcp = NULL;
@@ -100,6 +148,7 @@ uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns) {
     if (undecided_ns < pending_ns)
         pending_ns = undecided_ns;
     uint64_t fc_pending_ns = fc_oldest_pending(p->fc);
+    seen_ns = pipeline_time(p, seen_ns);
     if (fc_pending_ns < pending_ns)
         pending_ns = fc_pending_ns;
     if (pending_ns < seen_ns)
@@ -119,9 +168,9 @@ uint64_t pipeline_malformed(const struct pipeline *p) {
     const struct iscsi_counters *iscsi = iscsi_counters(p->iscsi);
     const struct fc_counters *fc = fc_totals(p);
     return decap_dropped(p->decap, DECAP_CUT_SHORT) + decap_dropped(p->decap, DECAP_MALFORMED) +
-           decap_dropped(p->decap, DECAP_TOO_DEEP) + decap_dropped(p->decap, DECAP_FRAGMENT_LOST) +
-           fc->malformed + fc->damaged + iscsi->malformed + iscsi->header_digest_errors +
-           iscsi->data_digest_errors;
+           decap_dropped(p->decap, DECAP_TOO_DEEP) + decap_dropped(p->decap, DECAP_DAMAGED) +
+           decap_dropped(p->decap, DECAP_FRAGMENT_LOST) + fc->malformed + fc->damaged +
+           iscsi->malformed + iscsi->header_digest_errors + iscsi->data_digest_errors;
 }
 
 struct line {
@@ -182,6 +231,17 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "failed writes", tracker->failed);
     add(&line, "unknown commands", tracker->unknown_commands);
     add(&line, "gaps", tracker->gaps);
+    struct losses_counters losses = decap_losses(p->decap);
+    struct device_time_counters times = decap_times(p->decap);
+    add(&line, "frames numbered by mirrors", losses.numbered);
+    add(&line, "frames lost by mirrors", losses.lost);
+    add(&line, "mirror counters that began again", losses.restarts);
+    add(&line, "mirror counters that are not believed", losses.unreliable);
+    add(&line, "packets stamped by devices", times.stamped);
+    add(&line, "keyframes", times.keyframes);
+    add(&line, "device stamps refused", times.refused);
+    add(&line, "device stamps degraded", times.degraded);
+    add(&line, "duplicates marked by devices", times.duplicate);
     for (int reason = 0; reason < DECAP_REASONS; reason++) {
         char what[64];
         snprintf(what, sizeof what, "frames dropped (%s)",

@@ -3,6 +3,7 @@
 #include "common/options.h"
 #include "tap/identify/identify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,6 +63,21 @@ static int set_decode(void *into, const char *value, struct error *err) {
     (void)err;
     s->decode = true;
     return 0;
+}
+
+static int set_time(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    char known[128] = "";
+    size_t used = 0;
+    for (enum device_clock c = CLOCK_CAPTURE; c < DEVICE_CLOCKS; c++) {
+        if (strcmp(value, device_clock_name(c)) == 0) {
+            s->clock = c;
+            return 0;
+        }
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s",
+                                 c > CLOCK_CAPTURE ? ", " : "", device_clock_name(c));
+    }
+    return error_set(err, ERR_USAGE, "--time: '%s' is none of %s", value, known);
 }
 
 static int set_filter(void *into, const char *value, struct error *err) {
@@ -131,6 +147,10 @@ static const struct option_row rows[] = {
     {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
     {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
     {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
+    {0, "time", "CLOCK",
+     "whose stamps to use: capture (default), erspan, metamako, exablaze, exalink, arista, "
+     "arista7150, vss",
+     set_time},
     {0, "lanes", "N", "connections to the recovery server (default 2)", set_lanes},
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
     {0, "connect-timeout", "SECONDS", "with -r: give up when no server answers (default 10)",

@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "proto/limits.h"
+#include "tap/decap/device_time.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +22,7 @@ struct settings {
     const char *to; /* endpoint, or "null:" */
     char monitor[LIMIT_NAME_BYTES + 1];
     bool decode;
+    enum device_clock clock;
     const char *filter;
     uint64_t lanes;
     uint64_t ring_bytes;
