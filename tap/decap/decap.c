@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { FC2_CRCS_PROVE = 3 };
+enum { CRCS_PROVE = 3 };
 
 struct layer {
     uint32_t number;
@@ -49,6 +49,9 @@ static const struct layer ethertype_layers[] = {
     {0x88b5, layer_keyframe}, /* local experimental (IEEE 802, 9.2.4) */
     {0x8906, layer_fcoe},
     {0x8914, layer_fip},
+    {0x88ae, layer_paa},
+    {0xfcfc, layer_mds},
+    {0, layer_mds}, /* before it had a number */
     {0, NULL},
 };
 
@@ -112,7 +115,7 @@ bool decap_knows_link(int link_type) {
 }
 
 bool decap_knows_ethertype(uint32_t ethertype) {
-    return find_layer(SPACE_ETHERTYPE, ethertype) != NULL;
+    return ethertype != 0 && find_layer(SPACE_ETHERTYPE, ethertype) != NULL;
 }
 
 static void pass_loss(void *context, const char *text, uint64_t time_ns) {
@@ -207,10 +210,10 @@ enum decap_kind decap_packet(struct decap *d, const struct packet *packet,
     return result->kind;
 }
 
-bool decap_fc2_has_crc(struct decap *d, bool holds) {
-    if (d->fc2_crcs < FC2_CRCS_PROVE)
-        d->fc2_crcs = holds ? d->fc2_crcs + 1 : 0;
-    return holds || d->fc2_crcs == FC2_CRCS_PROVE;
+bool decap_has_crc(unsigned *in_a_row, bool holds) {
+    if (*in_a_row < CRCS_PROVE)
+        *in_a_row = holds ? *in_a_row + 1 : 0;
+    return holds || *in_a_row == CRCS_PROVE;
 }
 
 uint64_t decap_dropped(const struct decap *d, enum decap_drop reason) {

@@ -69,6 +69,7 @@ struct decap {
     struct device_time time;
     uint64_t dropped[DECAP_REASONS];
     unsigned fc2_crcs; /* frames of LINKTYPE_FC_2 in a row with a CRC that holds */
+    unsigned paa_crcs; /* the same of port analyser adapters */
 };
 
 static inline enum layer_result frame_next(struct frame *f, enum layer_space space,
@@ -103,10 +104,12 @@ layer_function layer_backbone, layer_fabricpath, layer_trill, layer_mpls, layer_
 /* ip.c */
 layer_function layer_ipv4, layer_ipv6, layer_ipv6_options, layer_ipv6_fragment,
     layer_authentication;
-/* Do frames of LINKTYPE_FC_2 carry their CRC? Asked for each, with whether that of this one would
+/* Do frames of this kind carry their CRC? Asked for each, with whether that of this one would
  * hold: 32 bits agree by chance once in a long time, but not again and again. */
-bool decap_fc2_has_crc(struct decap *d, bool holds);
+bool decap_has_crc(unsigned *in_a_row, bool holds);
 
+/* cisco.c */
+layer_function layer_paa, layer_mds;
 /* fc.c */
 layer_function layer_fcoe, layer_fip, layer_fc2, layer_fc2_delimited;
 /* tunnel.c */

@@ -27,10 +27,9 @@ static enum layer_result next_llc(struct frame *f) {
 static enum layer_result next_ethertype(struct frame *f, uint32_t ethertype) {
     if (!cursor_ok(&f->bytes))
         return frame_drop(f, DECAP_CUT_SHORT);
-    if (ethertype >= ETHERTYPE_MINIMUM)
+    if (ethertype >= ETHERTYPE_MINIMUM || ethertype == 0)
         return frame_next(f, SPACE_ETHERTYPE, ethertype);
-    if (ethertype > 0)
-        frame_limit(f, ethertype);
+    frame_limit(f, ethertype);
     return next_llc(f);
 }
 

@@ -2,7 +2,8 @@
 """Wraps every frame of an Ethernet capture into an envelope, as mirrors and overlays do.
 
 usage: envelope.py NAME IN.pcap OUT.pcap
-       envelope.py --list          names
+       envelope.py --list          names of those for Ethernet frames
+       envelope.py --list-fc       names of those for the FC frames of FCoE
        envelope.py --layers NAME   what tshark's frame.protocols must begin with, then tshark's options
 
 Only struct and the standards: the monitor's own parser is judged by it, and tshark judges both. The time of
@@ -31,6 +32,7 @@ class Frame:
     def __init__(self, number, time_ns, data):
         self.number, self.time_ns, self.data = number, time_ns, data
         self.ethertype = struct.unpack("!H", data[12:14])[0]
+        self.is_fcoe = self.ethertype == 0x8906
         self.is_ip = self.ethertype in (0x0800, 0x86DD)
         self.payload = data[14:]
 
@@ -165,6 +167,30 @@ def arista(frame, short):
     return frame.data[:12] + b"\xd2\x8b\0\1" + stamp + frame.data[12:]
 
 
+# FC-BB-6's codes, and those of Cisco's headers.
+SOF = {0x2D: 4, 0x35: 5, 0x2E: 6, 0x36: 7, 0x28: 8}
+EOF = {0x42: 1, 0x46: 2, 0x41: 3, 0x50: 4, 0x49: 7}
+VSAN = 77
+
+
+def fc_parts(frame):
+    """SOF, the FC frame with its CRC, EOF of an FCoE frame."""
+    return frame.data[27], frame.data[28:-4], frame.data[-4]
+
+
+def paa(frame, errors=0):
+    sof, fc, eof = fc_parts(frame)
+    length = struct.pack("!I", len(fc) // 4) if errors & 1 else b""
+    return ether(0x88AE, struct.pack("!H", SOF[sof] << 12 | VSAN) + fc + length +
+                 struct.pack("!HBB", frame.number & 0xFFFF, errors, EOF[eof]))
+
+
+def mds(frame, ethertype):
+    sof, fc, eof = fc_parts(frame)
+    head = struct.pack("!BBH", 0, SOF[sof], len(fc) - 4 + 6) + bytes(9) + struct.pack("!HB", VSAN, 0)
+    return ether(ethertype, head + fc[:-4] + struct.pack("!BB", EOF[eof], 0) + fc[-4:])
+
+
 ETH = "eth:ethertype:"
 IP = ETH + "ip:"
 INNER = "eth:ethertype:ip:tcp"
@@ -241,8 +267,13 @@ ENVELOPES = {
     "metamako-extended": (lambda f: metamako(f, True), INNER + ":.*metamako", "--enable-heuristic|metamako_eth"),
     "exablaze": (exablaze, INNER + ":.*exablaze", "--enable-heuristic|exablaze_eth"),
     "vss": (lambda f: vss(f, 0), INNER + ":.*vssmonitoring", ""),
+    "paa": (paa, ETH + "brdwlk:fc", ""),
+    "paa-length": (lambda f: paa(f, 1), ETH + "brdwlk:fc", ""),
+    "mds": (lambda f: mds(f, 0xFCFC), ETH + "mdshdr:fc", ""),
+    "mds-old": (lambda f: mds(f, 0), ETH + "mdshdr:fc", "-o|mdshdr.decode_if_etype_zero:TRUE"),
     "vss-port": (lambda f: vss(f, 2), INNER, ""),
 }
+FCOE_ONLY = {"paa", "paa-length", "mds", "mds-old"}
 IP_ONLY = {"mpls-ip", "mpls-in-ip", "mpls-in-udp", "ipip", "ip4-in-ip6", "ip-stack", "extension-headers",
            "authentication", "gre", "gre-all", "erspan3-ip", "vxlan-gpe-nsh", "fragments-in-fragments"}
 
@@ -271,7 +302,7 @@ def write_pcap(path, frames):
 def wrap(name, frames):
     function = ENVELOPES[name][0]
     for frame in frames:
-        if name in IP_ONLY and not frame.is_ip:
+        if (name in IP_ONLY and not frame.is_ip) or (name in FCOE_ONLY and not frame.is_fcoe):
             yield frame.time_ns, frame.data
             continue
         wrapped = function(frame)
@@ -281,7 +312,9 @@ def wrap(name, frames):
 
 def main():
     if sys.argv[1:] == ["--list"]:
-        print("\n".join(ENVELOPES))
+        print("\n".join(name for name in ENVELOPES if name not in FCOE_ONLY))
+    elif sys.argv[1:] == ["--list-fc"]:
+        print("\n".join(sorted(FCOE_ONLY)))
     elif len(sys.argv) == 3 and sys.argv[1] == "--layers":
         _, layers, options = ENVELOPES[sys.argv[2]]
         print(layers, *filter(None, options.split("|")), sep="\n")

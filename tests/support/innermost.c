@@ -3,9 +3,10 @@
  *
  * usage: innermost FILE
  *
- * A line per packet: its number; then "tcp", addresses and ports, "fc", "fip", or why it went no
- * further, or "kept" (a piece of a datagram).
+ * A line per packet: its number; then "tcp", addresses and ports, "fc" and what it is, "fip", or
+ * why it went no further, or "kept" (a piece of a datagram).
  */
+#include "common/crc32.h"
 #include "tap/capture/capture.h"
 #include "tap/decap/decap.h"
 
@@ -25,6 +26,16 @@ static void print_segment(const struct tcp_segment *segment) {
     print_address(segment, segment->source, segment->source_port);
     print_address(segment, segment->destination, segment->destination_port);
     printf("\n");
+}
+
+/* The header, what follows it without the CRC as a checksum, and whether it is to be believed. */
+static void print_fc(const struct fc_frame *frame) {
+    uint32_t bytes = frame->bytes - (frame->has_crc ? 4 : 0);
+    printf("fc vsan %u sof %02x eof %02x", frame->vsan, frame->sof, frame->eof);
+    for (uint32_t i = 0; i < 24 && i < bytes; i++)
+        printf("%s%02x", i % 4 == 0 ? " " : "", frame->data[i]);
+    printf(" %u bytes %08x%s%s\n", bytes, crc32_frame(0, frame->data, bytes),
+           frame->wire_bytes > frame->bytes ? " cut" : "", frame->bad ? " bad" : "");
 }
 
 static const char *why(struct decap *d, uint64_t *before) {
@@ -58,8 +69,10 @@ int main(int argc, char **argv) {
         const char *reason = why(d, before);
         if (kind == DECAP_TCP)
             print_segment(&found.tcp);
+        else if (kind == DECAP_FC)
+            print_fc(&found.fc);
         else
-            printf("%s\n", kind == DECAP_FC ? "fc" : kind == DECAP_FIP ? "fip" : reason);
+            printf("%s\n", kind == DECAP_FIP ? "fip" : reason);
     }
     return 0;
 }

@@ -12,6 +12,8 @@ struct decap *d;
 unsigned segments;
 struct tcp_segment last;
 char text[70000];
+unsigned fc_frames;
+struct fc_frame last_fc;
 unsigned losses;
 char loss_text[256];
 uint64_t loss_ns;
@@ -57,8 +59,13 @@ void show_cut(int link_type, size_t captured) {
                             .time_ns = now_ns,
                             .link_type = link_type};
     struct decap_result found;
-    if (decap_packet(d, &packet, &found) == DECAP_TCP)
+    enum decap_kind kind = decap_packet(d, &packet, &found);
+    if (kind == DECAP_TCP)
         take(&found.tcp);
+    if (kind == DECAP_FC) {
+        fc_frames++;
+        last_fc = found.fc;
+    }
     free(exact);
 }
 

@@ -16,6 +16,8 @@ extern struct decap *d;
 extern unsigned segments;
 extern struct tcp_segment last;
 extern char text[70000];
+extern unsigned fc_frames;
+extern struct fc_frame last_fc; /* its data is gone */
 extern unsigned losses;
 extern char loss_text[256];
 extern uint64_t loss_ns;
