@@ -298,7 +298,7 @@ static int finish(struct monitor *m, struct error *err) {
     await_identities(m);
     pipeline_finish(m->pipeline);
     struct publisher_vitals vitals = read_vitals(m);
-    char text[1024];
+    char text[2048];
     pipeline_describe(m->pipeline, text, sizeof text);
     log_info("%" PRIu64 " packets: %s", vitals.packets, text);
     if (m->publisher == NULL) {

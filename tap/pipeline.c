@@ -1,6 +1,8 @@
 #include "tap/pipeline.h"
 
 #include "common/log.h"
+#include "tap/fcip/fcip.h"
+#include "tap/streams.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,6 +17,8 @@ struct pipeline {
     enum device_clock clock;
     struct tracker *tracker;
     struct iscsi *iscsi;
+    struct fcip *fcip;
+    struct streams *streams;
     struct tcp *tcp;
     struct fc *fc;
     struct decap *decap;
@@ -22,11 +26,33 @@ struct pipeline {
     struct fc_counters fc_totals;
 };
 
-/* What a mirror lost may have been anything: every volume is in doubt. */
+/* What was lost may have been anything: every volume is in doubt. */
 static void take_loss(void *context, const struct decap_loss *loss) {
     struct pipeline *p = context;
     log_warning("%s", loss->text);
     tracker_gap(p->tracker, GAP_CAPTURE_LOSS, loss->text, loss->time_ns);
+}
+
+static void take_tunnel_loss(void *context, const char *text, uint64_t time_ns) {
+    struct pipeline *p = context;
+    tracker_gap(p->tracker, GAP_STREAM_HOLE, text, time_ns);
+}
+
+static void take_overflow(void *context, uint64_t time_ns) {
+    struct pipeline *p = context;
+    tracker_gap(p->tracker, GAP_OVERFLOW, "more connections than the monitor can follow", time_ns);
+}
+
+/* Out of a tunnel. */
+static void take_fc(void *context, const struct fc_frame *frame) {
+    struct pipeline *p = context;
+    fc_frame(p->fc, frame);
+}
+
+static void take_first_foreign(void *context, enum stream_foreign kind) {
+    (void)context;
+    log_warning("there is %s, which is not decoded: volumes reached that way are not protected",
+                streams_foreign_name(kind));
 }
 
 /* Storage traffic that is not decoded: said once, as it leaves volumes unprotected. */
@@ -43,6 +69,21 @@ static void take_first_drop(void *context, enum decap_drop reason) {
         log_warning("%s: volumes reached that way are not protected", texts[reason]);
 }
 
+static bool open_streams(struct pipeline *p) {
+    struct tcp_consumer iscsi = iscsi_consumer(p->iscsi);
+    struct tcp_consumer fcip = fcip_consumer(p->fcip);
+    p->streams = streams_create(&iscsi, &fcip,
+                                &(struct streams_output){.context = p,
+                                                         .first_foreign = take_first_foreign,
+                                                         .overflow = take_overflow});
+    if (p->streams == NULL)
+        return false;
+    struct tcp_consumer consumer = streams_consumer(p->streams);
+    struct tcp_limits limits = tcp_default_limits();
+    p->tcp = tcp_create(&consumer, &limits);
+    return p->tcp != NULL;
+}
+
 struct pipeline *pipeline_create(struct sink *sink) {
     AUTO(pipeline) p = calloc(1, sizeof *p);
     if (p == NULL)
@@ -54,12 +95,11 @@ struct pipeline *pipeline_create(struct sink *sink) {
     p->iscsi = iscsi_create(p->tracker);
     if (p->iscsi == NULL)
         return NULL;
-    struct tcp_consumer consumer = iscsi_consumer(p->iscsi);
-    struct tcp_limits tcp_limits = tcp_default_limits();
-    p->tcp = tcp_create(&consumer, &tcp_limits);
     p->fc = fc_create(p->tracker);
+    p->fcip = fcip_create(
+        &(struct fcip_output){.context = p, .frame = take_fc, .loss = take_tunnel_loss});
     p->decap = decap_create();
-    if (p->tcp == NULL || p->fc == NULL || p->decap == NULL)
+    if (p->fc == NULL || p->fcip == NULL || p->decap == NULL || !open_streams(p))
         return NULL;
     decap_observe(p->decap, &(struct decap_observer){
                                 .context = p, .loss = take_loss, .first_drop = take_first_drop});
@@ -71,6 +111,8 @@ void pipeline_destroy(struct pipeline *p) {
         return;
     decap_destroy(p->decap);
     tcp_destroy(p->tcp);
+    streams_destroy(p->streams);
+    fcip_destroy(p->fcip);
     fc_destroy(p->fc);
     iscsi_destroy(p->iscsi);
     tracker_destroy(p->tracker);
@@ -231,6 +273,19 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "failed writes", tracker->failed);
     add(&line, "unknown commands", tracker->unknown_commands);
     add(&line, "gaps", tracker->gaps);
+    const struct fcip_counters *fcip = fcip_counters(p->fcip);
+    add(&line, "FCIP connections", fcip->connections);
+    add(&line, "FCIP frames", fcip->frames);
+    add(&line, "FCIP special frames", fcip->special);
+    add(&line, "FCIP streams out of step", fcip->lost_synchronisation);
+    add(&line, "bytes of FCIP streams skipped", fcip->skipped_bytes);
+    add(&line, "iFCP frames with translated addresses", fcip->translated);
+    for (int kind = 0; kind < STREAM_FOREIGNS; kind++) {
+        char what[64];
+        snprintf(what, sizeof what, "connections not decoded (%s)",
+                 streams_foreign_name((enum stream_foreign)kind));
+        add(&line, what, streams_foreign(p->streams, (enum stream_foreign)kind));
+    }
     struct losses_counters losses = decap_losses(p->decap);
     struct device_time_counters times = decap_times(p->decap);
     add(&line, "frames numbered by mirrors", losses.numbered);
