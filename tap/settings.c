@@ -65,6 +65,22 @@ static int set_decode(void *into, const char *value, struct error *err) {
     return 0;
 }
 
+static int set_interfaces(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    (void)value;
+    (void)err;
+    s->list_interfaces = true;
+    return 0;
+}
+
+static int set_json(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    (void)value;
+    (void)err;
+    s->json = true;
+    return 0;
+}
+
 static int set_time(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     char known[128] = "";
@@ -146,6 +162,9 @@ static const struct option_row rows[] = {
     {0, "to", "ENDPOINT", "the recovery server: tcp://HOST:PORT or ipc://PATH", set_to},
     {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
     {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
+    {0, "interfaces", NULL, "list what could be captured on, and what may lose packets there",
+     set_interfaces},
+    {0, "json", NULL, "with --interfaces: as JSON", set_json},
     {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
     {0, "time", "CLOCK",
      "whose stamps to use: capture (default), erspan, metamako, exablaze, exalink, arista, "
@@ -171,7 +190,8 @@ static const struct option_row rows[] = {
 static const struct option_set options = {
     .program = "tapd",
     .usage = "tapd (-i IFACE | -r FILE)... --to ENDPOINT [--monitor NAME] [OPTION]...\n"
-             "       tapd -r FILE --decode",
+             "       tapd -r FILE --decode\n"
+             "       tapd --interfaces [--json]",
     .summary =
         "Watches storage traffic on a mirror port and sends every write, stamped, to a recovery\n"
         "server. With -r it ends when all that it sent is acknowledged as durable.",
@@ -194,6 +214,10 @@ void settings_release(struct settings *s) {
 }
 
 static int check(const struct settings *s, struct error *err) {
+    if (s->list_interfaces)
+        return 0;
+    if (s->json)
+        return error_set(err, ERR_USAGE, "--json goes with --interfaces; --decode is JSON anyway");
     if (s->interface_count == 0 && s->file_count == 0)
         return error_set(err, ERR_USAGE,
                          "nothing to watch: give -i IFACE or -r FILE; "

@@ -22,6 +22,8 @@ struct settings {
     const char *to; /* endpoint, or "null:" */
     char monitor[LIMIT_NAME_BYTES + 1];
     bool decode;
+    bool list_interfaces;
+    bool json;
     enum device_clock clock;
     const char *filter;
     uint64_t lanes;
