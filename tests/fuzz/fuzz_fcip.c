@@ -39,8 +39,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     while (cursor_ok(&c) && cursor_left(&c) > 0) {
         uint8_t kind = cursor_u8(&c);
         size_t length = cursor_le16(&c);
+        if (!cursor_ok(&c))
+            break;
         enum tcp_direction direction = (kind & 1) != 0 ? TCP_TO_CLIENT : TCP_TO_SERVER;
-        if (cursor_ok(&c) && (kind & 2) != 0) {
+        if ((kind & 2) != 0) {
             consumer.hole(tunnel, direction, length, 0);
             continue;
         }
