@@ -123,6 +123,22 @@ static void note_missing(struct losses *l, struct session *s, uint64_t time_ns) 
         l->due_ns = s->due_ns;
 }
 
+/* Of a run of missing numbers, whose first is too old to be waited for, the others are lost with
+ * it: one hole is one loss. */
+static void leave_window(struct losses *l, struct session *s, uint32_t step) {
+    uint64_t leaving = ~s->seen >> (WINDOW - step);
+    s->seen = s->seen << step | 1;
+    if (leaving == 0)
+        return;
+    uint64_t count = (uint64_t)__builtin_popcountll(leaving);
+    if ((leaving & 1) != 0) {
+        int run = __builtin_clzll(s->seen); /* the newest has come: it is not all of them */
+        count += (uint64_t)run;
+        s->seen |= run > 0 ? ALL_SEEN << (WINDOW - run) : 0;
+    }
+    report_lost(l, s, count, s->right_ns);
+}
+
 static void advance(struct losses *l, struct session *s, uint32_t number, uint32_t step,
                     uint64_t time_ns) {
     if (step > 1)
@@ -132,10 +148,7 @@ static void advance(struct losses *l, struct session *s, uint32_t number, uint32
         report_lost(l, s, missing + step - 1, s->right_ns);
         s->seen = ALL_SEEN;
     } else {
-        uint64_t leaving = ~s->seen >> (WINDOW - step);
-        if (leaving != 0)
-            report_lost(l, s, (uint64_t)__builtin_popcountll(leaving), s->right_ns);
-        s->seen = s->seen << step | 1;
+        leave_window(l, s, step);
     }
     s->newest = number;
     if (time_ns > s->newest_ns)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Wraps every frame of an Ethernet capture into an envelope, as mirrors and overlays do.
 
-usage: envelope.py NAME IN.pcap OUT.pcap
+usage: envelope.py NAME IN.pcap OUT.pcap [FIRST COUNT]     without COUNT frames from FIRST on, as a mirror loses them
        envelope.py --list          names of those for Ethernet frames
        envelope.py --list-fc       names of those for the FC frames of FCoE
        envelope.py --layers NAME   what tshark's frame.protocols must begin with, then tshark's options
@@ -191,6 +191,49 @@ def mds(frame, ethertype):
     return ether(ethertype, head + fc[:-4] + struct.pack("!BB", EOF[eof], 0) + fc[-4:])
 
 
+def twice(code):
+    return struct.pack("!BBBB", code, code, code ^ 0xFF, code ^ 0xFF)
+
+
+def with_complement(value):
+    return struct.pack("!HH", value, value ^ 0xFFFF)
+
+
+class Tunnel:
+    """FC frames in one TCP connection, as FCIP (protocol 1) or iFCP (2), each direction a port's."""
+
+    def __init__(self, protocol):
+        self.protocol, self.port = protocol, 3225 if protocol == 1 else 3420
+        self.first, self.sent = None, [1000, 5000]
+
+    def encapsulate(self, sof, fc, eof):
+        if self.protocol == 1:
+            head = with_complement(0x0101) * 2 + with_complement(0)
+        else:
+            head = with_complement(0x0201) + bytes(4) + struct.pack("!BBBB", 0, 2, sof, eof)
+        return head + with_complement(9 + len(fc) // 4) + bytes(12) + twice(sof) + fc + twice(eof)
+
+    def segment(self, side, flags, payload):
+        ports = (50001, self.port) if side == 0 else (self.port, 50001)
+        addresses = IP4 if side == 0 else IP4[::-1]
+        head = struct.pack("!HHIIBBHHH", *ports, self.sent[side], self.sent[1 - side] if flags & 0x10 else 0, 5 << 4,
+                           flags, 65535, 0, 0)
+        self.sent[side] += len(payload) + (flags >> 1 & 1)
+        packet = ip4(6, head + payload)
+        packet = packet[:12] + addresses[0] + addresses[1] + packet[20:]
+        packet = packet[:10] + bytes(2) + packet[12:]
+        return ether(0x0800, packet[:10] + struct.pack("!H", checksum(packet[:20])) + packet[12:])
+
+    def __call__(self, frame):
+        source = frame.data[6:12]
+        if self.first is None:
+            self.first = source
+            yield self.segment(0, 0x02, b"")
+            yield self.segment(1, 0x12, b"")
+        side = 0 if source == self.first else 1
+        yield self.segment(side, 0x18, self.encapsulate(*fc_parts(frame)))
+
+
 ETH = "eth:ethertype:"
 IP = ETH + "ip:"
 INNER = "eth:ethertype:ip:tcp"
@@ -269,11 +312,13 @@ ENVELOPES = {
     "vss": (lambda f: vss(f, 0), INNER + ":.*vssmonitoring", ""),
     "paa": (paa, ETH + "brdwlk:fc", ""),
     "paa-length": (lambda f: paa(f, 1), ETH + "brdwlk:fc", ""),
+    "fcip": (Tunnel(1), ETH + "ip:tcp:fcip:fc", ""),
+    "ifcp": (Tunnel(2), ETH + "ip:tcp:ifcp:fc", ""),
     "mds": (lambda f: mds(f, 0xFCFC), ETH + "mdshdr:fc", ""),
     "mds-old": (lambda f: mds(f, 0), ETH + "mdshdr:fc", "-o|mdshdr.decode_if_etype_zero:TRUE"),
     "vss-port": (lambda f: vss(f, 2), INNER, ""),
 }
-FCOE_ONLY = {"paa", "paa-length", "mds", "mds-old"}
+FCOE_ONLY = {"paa", "paa-length", "mds", "mds-old", "fcip", "ifcp"}
 IP_ONLY = {"mpls-ip", "mpls-in-ip", "mpls-in-udp", "ipip", "ip4-in-ip6", "ip-stack", "extension-headers",
            "authentication", "gre", "gre-all", "erspan3-ip", "vxlan-gpe-nsh", "fragments-in-fragments"}
 
@@ -300,11 +345,13 @@ def write_pcap(path, frames):
 
 
 def wrap(name, frames):
-    function = ENVELOPES[name][0]
+    function, number = ENVELOPES[name][0], 0
     for frame in frames:
         if (name in IP_ONLY and not frame.is_ip) or (name in FCOE_ONLY and not frame.is_fcoe):
             yield frame.time_ns, frame.data
             continue
+        number += 1
+        frame.number = number  # mirrors count what they pass on
         wrapped = function(frame)
         for data in [wrapped] if isinstance(wrapped, bytes) else wrapped:
             yield frame.time_ns, data
@@ -318,8 +365,13 @@ def main():
     elif len(sys.argv) == 3 and sys.argv[1] == "--layers":
         _, layers, options = ENVELOPES[sys.argv[2]]
         print(layers, *filter(None, options.split("|")), sep="\n")
-    elif len(sys.argv) == 4 and sys.argv[1] in ENVELOPES:
-        write_pcap(sys.argv[3], wrap(sys.argv[1], read_pcap(sys.argv[2])))
+    elif len(sys.argv) in (4, 6) and sys.argv[1] in ENVELOPES:
+        frames = list(wrap(sys.argv[1], read_pcap(sys.argv[2])))
+        if len(sys.argv) == 6:
+            first, count = map(int, sys.argv[4:])
+            print(frames[first - 2][0], "is when all was right")
+            del frames[first - 1:first - 1 + count]
+        write_pcap(sys.argv[3], frames)
     else:
         sys.exit(__doc__)
 

@@ -105,6 +105,16 @@ Test(losses, missing_number_leaves_the_window) {
     cr_assert_eq(right_ns, before_ns);
 }
 
+Test(losses, one_hole_is_one_loss) {
+    numbers(1, 10);
+    for (uint32_t value = 20; value < 20 + 93; value++)
+        losses_number(l, &key, value == 50 ? 49 : value, 32, now_ns);
+    expect(1, 9);
+    for (uint32_t value = 113; value < 220; value++)
+        losses_number(l, &key, value, 32, now_ns);
+    expect(2, 10);
+}
+
 Test(losses, farther_than_the_window) {
     numbers(1, 10);
     number(1000010);
