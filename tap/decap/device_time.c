@@ -28,10 +28,6 @@ const char *device_clock_name(enum device_clock clock) {
     return clock < DEVICE_CLOCKS ? names[clock] : NULL;
 }
 
-uint64_t device_time_of(const struct device_time *t, uint64_t capture_ns) {
-    return t->known ? capture_ns + (uint64_t)t->offset_ns : capture_ns;
-}
-
 static uint64_t apart(uint64_t a, uint64_t b) {
     return a > b ? a - b : b - a;
 }

@@ -67,7 +67,9 @@ struct device_time {
 };
 
 /* The time of a packet that has no stamp (yet). */
-uint64_t device_time_of(const struct device_time *t, uint64_t capture_ns);
+static inline uint64_t device_time_of(const struct device_time *t, uint64_t capture_ns) {
+    return t->known ? capture_ns + (uint64_t)t->offset_ns : capture_ns;
+}
 /* The wall time that a stamp gives; that of device_time_of() when it cannot be right. */
 uint64_t device_time_stamp(struct device_time *t, uint64_t wall_ns, uint64_t capture_ns);
 

@@ -59,7 +59,6 @@ struct frame {
     const uint8_t *source;    /* 4 or 16 bytes */
     const uint8_t *destination;
     struct decap_result *result;
-    uint8_t kept[32]; /* addresses whose packet does not last */
 };
 
 struct decap {
@@ -67,6 +66,7 @@ struct decap {
     struct fragments *fragments;
     struct losses *losses;
     struct device_time time;
+    uint8_t kept[32]; /* addresses whose packet does not last as long as the frame */
     uint64_t dropped[DECAP_REASONS];
     unsigned fc2_crcs; /* frames of LINKTYPE_FC_2 in a row with a CRC that holds */
     unsigned paa_crcs; /* the same of port analyser adapters */

@@ -1,12 +1,12 @@
 #include "tap/decap/internal.h"
 
 /* The addresses, which may lie in a datagram that the collection is about to drop. */
-static void keep_addresses(struct frame *f) {
+static void keep_addresses(struct decap *d, struct frame *f) {
     size_t bytes = f->family == 4 ? 4 : 16;
-    memmove(f->kept, f->source, bytes);
-    f->source = f->kept;
-    memmove(f->kept + 16, f->destination, bytes);
-    f->destination = f->kept + 16;
+    memmove(d->kept, f->source, bytes);
+    f->source = d->kept;
+    memmove(d->kept + 16, f->destination, bytes);
+    f->destination = d->kept + 16;
 }
 
 /*
@@ -14,7 +14,7 @@ static void keep_addresses(struct frame *f) {
  * carry fragments itself, when a tunnel was cut; the limit of layers ends that.
  */
 static enum layer_result collect(struct decap *d, struct frame *f, struct fragment *fragment) {
-    keep_addresses(f);
+    keep_addresses(d, f);
     fragment->family = f->family;
     fragment->source = f->source;
     fragment->destination = f->destination;
