@@ -153,8 +153,9 @@ void pipeline_packet(struct pipeline *p, const struct packet *packet) {
         fc_fip(p->fc, &found.fip);
         break;
     }
-    iscsi_tick(p->iscsi, packet->time_ns);
-    fc_tick(p->fc, packet->time_ns);
+    uint64_t time_ns = pipeline_time(p, packet->time_ns);
+    iscsi_tick(p->iscsi, time_ns);
+    fc_tick(p->fc, time_ns);
 }
 
 void pipeline_tick(struct pipeline *p, uint64_t now_ns) {
@@ -170,7 +171,7 @@ bool pipeline_wants_identity(struct pipeline *p, struct portal *portal) {
 }
 
 void pipeline_identify(struct pipeline *p, const struct identity *identity, uint64_t time_ns) {
-    iscsi_identify(p->iscsi, identity, time_ns);
+    iscsi_identify(p->iscsi, identity, pipeline_time(p, time_ns));
 }
 
 void pipeline_finish(struct pipeline *p) {
