@@ -107,9 +107,10 @@ static void *consume_open(void *context, const struct tcp_endpoints *endpoints, 
     return c;
 }
 
-static bool is_crowd(struct stream *c, uint64_t time_ns) {
+/* Its first bytes, of which there may be none. False: nobody wants it. */
+static bool begin(struct stream *c, const uint8_t *data, size_t bytes, uint64_t time_ns) {
     if (c != &c->owner->crowd)
-        return false;
+        return decide(c, data, bytes, time_ns);
     c->owner->output.overflow(c->owner->output.context, time_ns);
     return true;
 }
@@ -123,21 +124,19 @@ static bool keep_or_free(struct stream *c, bool keep) {
 static bool consume_data(void *connection, enum tcp_direction direction, const uint8_t *data,
                          size_t bytes, uint64_t time_ns) {
     struct stream *c = connection;
-    if (is_crowd(c, time_ns))
-        return true;
-    if (c->protocol == NULL && !decide(c, data, bytes, time_ns))
+    if (c->protocol == NULL && !begin(c, data, bytes, time_ns))
         return keep_or_free(c, false);
-    return keep_or_free(c, c->protocol->data(c->user, direction, data, bytes, time_ns));
+    return c->protocol == NULL ||
+           keep_or_free(c, c->protocol->data(c->user, direction, data, bytes, time_ns));
 }
 
 static bool consume_hole(void *connection, enum tcp_direction direction, uint64_t bytes,
                          uint64_t time_ns) {
     struct stream *c = connection;
-    if (is_crowd(c, time_ns))
-        return true;
-    if (c->protocol == NULL && !decide(c, (const uint8_t *)"", 0, time_ns))
+    if (c->protocol == NULL && !begin(c, (const uint8_t *)"", 0, time_ns))
         return keep_or_free(c, false);
-    return keep_or_free(c, c->protocol->hole(c->user, direction, bytes, time_ns));
+    return c->protocol == NULL ||
+           keep_or_free(c, c->protocol->hole(c->user, direction, bytes, time_ns));
 }
 
 static void consume_close(void *connection, enum tcp_end why, uint64_t time_ns) {

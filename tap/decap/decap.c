@@ -130,7 +130,10 @@ struct decap *decap_create(void) {
         return NULL;
     d->fragments = fragments_create();
     d->losses = losses_create(pass_loss, &d->observer);
-    return d->fragments != NULL && d->losses != NULL ? take_pointer(&d) : NULL;
+    if (d->fragments == NULL || d->losses == NULL)
+        return NULL;
+    d->losses_due_ns = losses_due(d->losses);
+    return take_pointer(&d);
 }
 
 void decap_destroy(struct decap *d) {
@@ -154,7 +157,7 @@ uint64_t decap_time(const struct decap *d, uint64_t capture_ns) {
 }
 
 void decap_tick(struct decap *d, uint64_t now_ns) {
-    if (losses_due(d->losses) <= now_ns)
+    if (*d->losses_due_ns <= now_ns)
         losses_tick(d->losses, now_ns);
 }
 
@@ -195,8 +198,8 @@ enum decap_kind decap_packet(struct decap *d, const struct packet *packet,
     };
     result->kind = DECAP_NOTHING;
     enum layer_result outcome = LAYER_NEXT;
+    decap_tick(d, f.time_ns);
     while (outcome == LAYER_NEXT) {
-        decap_tick(d, f.time_ns);
         layer_function *open = find_layer(f.space, f.number);
         if (open == NULL)
             outcome = frame_drop(&f, spaces[f.space].unknown);

@@ -65,6 +65,7 @@ struct decap {
     struct decap_observer observer;
     struct fragments *fragments;
     struct losses *losses;
+    const uint64_t *losses_due_ns;
     struct device_time time;
     uint8_t kept[32]; /* addresses whose packet does not last as long as the frame */
     uint64_t dropped[DECAP_REASONS];

@@ -57,8 +57,8 @@ void losses_destroy(struct losses *l) {
     free(l);
 }
 
-uint64_t losses_due(const struct losses *l) {
-    return l->due_ns;
+const uint64_t *losses_due(const struct losses *l) {
+    return &l->due_ns;
 }
 
 const struct losses_counters *losses_counters(const struct losses *l) {

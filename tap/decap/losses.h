@@ -47,8 +47,9 @@ void losses_destroy(struct losses *l);
 /* A frame with this number, of which `bits` are kept (16 or 32). */
 void losses_number(struct losses *l, const struct loss_key *key, uint32_t number, unsigned bits,
                    uint64_t time_ns);
-/* When losses_tick() has something to decide; UINT64_MAX: nothing is open. */
-uint64_t losses_due(const struct losses *l);
+/* When losses_tick() has something to decide; UINT64_MAX: nothing is open. For each packet to look
+ * at: it lives as long as `l`. */
+const uint64_t *losses_due(const struct losses *l);
 /* What did not come in time by now_ns is lost. UINT64_MAX: all that is open. */
 void losses_tick(struct losses *l, uint64_t now_ns);
 const struct losses_counters *losses_counters(const struct losses *l);

@@ -60,7 +60,7 @@ Test(losses, jump_begins_when_all_was_right) {
     uint64_t before_ns = now_ns;
     numbers(14, 20);
     expect(0, 0);
-    cr_assert_eq(losses_due(l), before_ns + 101 * NS_PER_MS);
+    cr_assert_eq(*losses_due(l), before_ns + 101 * NS_PER_MS);
     losses_tick(l, before_ns + 101 * NS_PER_MS - 1);
     expect(0, 0);
     losses_tick(l, before_ns + 101 * NS_PER_MS);
@@ -68,7 +68,7 @@ Test(losses, jump_begins_when_all_was_right) {
     cr_assert_eq(right_ns, before_ns);
     cr_assert_str_eq(
         text, "3 frames of ERSPAN session 101 of 10.0.0.1 were lost between the mirror and here");
-    cr_assert_eq(losses_due(l), UINT64_MAX);
+    cr_assert_eq(*losses_due(l), UINT64_MAX);
     numbers(21, 40);
     losses_tick(l, UINT64_MAX);
     expect(1, 3);
