@@ -67,13 +67,13 @@ Test(device_time, trailers_mean_nothing_unless_chosen) {
 Test(device_time, packets_without_a_stamp_are_on_the_same_time_line) {
     uint8_t trailer[16];
     decap_set_time(d, CLOCK_METAMAKO);
-    hello_with(NULL, 0);
+    hello_with((const uint8_t *)"", 0);
     expect_time(now_ns);
     metamako(trailer, device_ns(), 1);
     hello_with(trailer, 16);
     expect_time(device_ns());
     now_ns += NS_PER_SECOND;
-    hello_with(NULL, 0);
+    hello_with((const uint8_t *)"", 0);
     expect_time(device_ns());
     cr_assert_eq(decap_time(d, now_ns), device_ns());
 }
