@@ -143,7 +143,7 @@ enum layer_result layer_fc2(struct decap *d, struct frame *f) {
         return frame_drop(f, DECAP_MALFORMED);
     bool holds = f->cut == 0 && wire_bytes >= FC_HEADER_BYTES + FC_CRC_BYTES &&
                  crc_holds(f->bytes, (size_t)wire_bytes - FC_CRC_BYTES);
-    bool has_crc = decap_fc2_has_crc(d, holds);
+    bool has_crc = decap_has_crc(&d->fc2_crcs, holds);
     return deliver(f, FC_DELIMITER_UNKNOWN, FC_DELIMITER_UNKNOWN,
                    has_crc ? wire_bytes : wire_bytes + FC_CRC_BYTES);
 }
