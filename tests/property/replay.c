@@ -170,8 +170,23 @@ static bool is_resumed(const struct replay *r, uint64_t path) {
     return false;
 }
 
-/* As recoveryd does it: behind the last promise, and where the new stream begins. */
-static void doubt_restart(struct replay *r, size_t known, uint64_t promised_ns, uint64_t first_ns) {
+static uint64_t newest_update(const struct replay *r, size_t count, uint64_t path) {
+    uint64_t newest_ns = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct record *record = &r->records[i].record;
+        if (record->type == RECORD_UPDATE && record->update.path == path &&
+            record->update.time_ns > newest_ns)
+            newest_ns = record->update.time_ns;
+    }
+    return newest_ns;
+}
+
+/*
+ * As recoveryd does it: behind the last promise, behind the newest update of the `earlier` records,
+ * which the old monitor gave (nothing was missed before it), and where the new stream begins.
+ */
+static void doubt_restart(struct replay *r, size_t known, size_t earlier, uint64_t promised_ns,
+                          uint64_t first_ns) {
     for (size_t i = 0; i < known; i++) {
         struct record gap = {.type = RECORD_GAP,
                              .gap = {.time_ns = promised_ns + 1,
@@ -181,6 +196,9 @@ static void doubt_restart(struct replay *r, size_t known, uint64_t promised_ns, 
         if (is_resumed(r, gap.gap.path))
             continue;
         keep(r, &gap);
+        gap.gap.time_ns = newest_update(r, earlier, gap.gap.path);
+        if (gap.gap.time_ns > promised_ns)
+            keep(r, &gap);
         gap.gap.time_ns = first_ns;
         keep(r, &gap);
     }
@@ -209,6 +227,7 @@ void replay_run_restarted(struct replay *r, const struct packets *packets, size_
     r->restarted = true;
     r->kept_ns = past.promised_ns;
     size_t known = r->path_count;
+    size_t earlier = r->count;
     size_t next = at + missed < packets->count ? at + missed : packets->count - 1;
     uint64_t first_ns = packets->list[next].time_ns;
     begin(&run, r, 2);
@@ -220,7 +239,7 @@ void replay_run_restarted(struct replay *r, const struct packets *packets, size_
     feed(&run, packets, next, packets->count);
     pipeline_finish(run.pipeline);
     publisher_end(run.publisher, run.newest_ns, &none);
-    doubt_restart(r, known, past.promised_ns, first_ns);
+    doubt_restart(r, known, earlier, past.promised_ns, first_ns);
     qsort(r->records, r->count, sizeof *r->records, compare);
     end(&run);
 }
