@@ -48,11 +48,22 @@ void sha256_finish_hex(struct sha256 *s, char hex[SHA256_HEX_BYTES]) {
         snprintf(hex + 2 * i, 3, "%02x", sum[i]);
 }
 
-uint64_t digest_id64(const void *data, size_t length) {
-    uint8_t sum[EVP_MAX_MD_SIZE] = {0};
-    EVP_Digest(data, length, sum, NULL, EVP_sha256(), NULL);
+static uint64_t first_bytes(const uint8_t *sum) {
     uint64_t id = 0;
     for (size_t i = 0; i < 8; i++)
         id = id << 8 | sum[i];
     return id;
+}
+
+uint64_t sha256_finish_id64(struct sha256 *s) {
+    uint8_t sum[EVP_MAX_MD_SIZE] = {0};
+    unsigned int length = 0;
+    EVP_DigestFinal_ex(s->context, sum, &length);
+    return first_bytes(sum);
+}
+
+uint64_t digest_id64(const void *data, size_t length) {
+    uint8_t sum[EVP_MAX_MD_SIZE] = {0};
+    EVP_Digest(data, length, sum, NULL, EVP_sha256(), NULL);
+    return first_bytes(sum);
 }

@@ -20,6 +20,9 @@ void sha256_zeros(struct sha256 *s, uint64_t length);
 /* Ends the sum; hex is NUL-terminated. The object can only be destroyed afterwards. */
 void sha256_finish_hex(struct sha256 *s, char hex[SHA256_HEX_BYTES]);
 
+/* Likewise, the first 8 bytes of the sum, big-endian. */
+uint64_t sha256_finish_id64(struct sha256 *s);
+
 DEFINE_AUTO(sha256, sha256_destroy)
 
 /* The first 8 bytes, big-endian, of the SHA-256 of `data`: names monitors and paths on the wire. */

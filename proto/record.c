@@ -400,6 +400,8 @@ const char *record_gap_reason(uint16_t reason) {
         [GAP_CONTRADICTED] = "contradicted by a read",
         [GAP_CLOCK] = "clocks too far apart",
         [GAP_UNRESOLVED] = "copy of unknown content",
+        [GAP_STRANGER] = "changed on a path of unknown name",
+        [GAP_NAME_LOST] = "name never known",
     };
     if (reason >= sizeof names / sizeof names[0] || names[reason] == NULL)
         return "unknown reason";

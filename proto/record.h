@@ -88,7 +88,17 @@ enum gap_reason {
     GAP_CONTRADICTED = 14, /* a READ returned something else than the image held */
     GAP_CLOCK = 15,        /* two monitors saw writes closer together than their clocks agree */
     GAP_UNRESOLVED = 16,   /* a copy of content that is not known (yet) */
+    GAP_STRANGER = 17,     /* something changed on another path, and both may be one volume */
+    GAP_NAME_LOST = 18,    /* the session by which the path was known ended before its name was */
 };
+
+/*
+ * A gap that says of its path only what happened on others: a third path that may be the same
+ * volume as this one has it from those others, or need not have it at all.
+ */
+static inline bool gap_is_hearsay(uint16_t reason) {
+    return reason == GAP_STRANGER || reason == GAP_NAME_LOST;
+}
 
 #define GAP_TO_END UINT64_MAX /* length of a gap over the rest of the volume */
 

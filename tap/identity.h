@@ -69,8 +69,8 @@ struct identity_block {
     uint64_t lun;
     uint64_t lba;
     uint32_t block_bytes;
-    bool read;       /* answer: false when the target refused, or did not answer */
-    uint32_t crc32c; /* answer: of what it holds */
+    bool read;   /* answer: false when the target refused, or did not answer */
+    uint64_t id; /* answer: of what it holds, digest_id64() */
 };
 
 /* What do some blocks of a target hold? The answer is the same struct, filled in. */

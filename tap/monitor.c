@@ -26,6 +26,8 @@ enum { BATCHES = 48, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 /* Longer than a portal has for a step: one that keeps silent has failed by then. */
 #define IDENTIFY_PATIENCE_NS (8 * NS_PER_SECOND)
 #define CHECKPOINT_NS        NS_PER_SECOND
+/* A packet may be so much older than another that came before it. */
+#define OUT_OF_ORDER_NS NS_PER_SECOND
 
 struct monitor {
     const struct settings *settings;
@@ -261,6 +263,8 @@ static int load_checkpoint(struct monitor *m, uint64_t first_ns, struct error *e
         return 0;
     }
     int code = checkpoint_read(dir, m->settings->monitor, &file, &past, &rest, &why);
+    if (code == 0 && past.newest_ns > first_ns + OUT_OF_ORDER_NS)
+        code = error_set(&why, ERR_FORMAT, "%s/sessions was written behind these packets", dir);
     if (code == 0)
         publisher_set_past(
             m->publisher, &(struct publisher_past){past.stream, past.next_order, past.promised_ns});

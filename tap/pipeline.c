@@ -348,7 +348,7 @@ void pipeline_describe(const struct pipeline *p, char *text, size_t size) {
     add(&line, "TCP segments", tcp->segments);
     add(&line, "holes", tcp->holes);
     add(&line, "bytes in holes", tcp->hole_bytes);
-    add(&line, "bytes sent again with another value", tcp->conflicting_bytes);
+    add(&line, "bytes sent twice, with another value perhaps", tcp->conflicting_bytes);
     add(&line, "bytes sent again needlessly and not believed", tcp->sent_needlessly);
     add(&line, "segments cut by the capture", tcp->cut_segments);
     add(&line, "connections evicted", tcp->evicted);

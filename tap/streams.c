@@ -169,11 +169,12 @@ static void consume_close(void *connection, enum tcp_end why, uint64_t time_ns) 
 }
 
 /* FCIP takes no interest: gateways send again what they keep, and CRCs guard it. */
-static bool consume_again(void *connection, enum tcp_direction direction, uint64_t back,
-                          const uint8_t *data, size_t bytes) {
+static enum tcp_copy consume_again(void *connection, enum tcp_direction direction, uint64_t back,
+                                   const uint8_t *data, size_t bytes) {
     const struct stream *c = connection;
-    return c->protocol != NULL && c->protocol->again != NULL &&
-           c->protocol->again(c->user, direction, back, data, bytes);
+    return c->protocol != NULL && c->protocol->again != NULL
+               ? c->protocol->again(c->user, direction, back, data, bytes)
+               : TCP_COPY_SAME;
 }
 
 static void consume_dispute(void *connection, enum tcp_direction direction, uint64_t back,

@@ -20,6 +20,8 @@ struct grounds {
     struct stamp newest_gap;
     uint64_t reach_ns; /* of the monitors' clocks */
     uint64_t paths;
+    uint64_t strangers; /* a sum of their numbers */
+    uint64_t strange_changes;
 };
 
 struct memory {
@@ -81,6 +83,15 @@ static int count_path(struct index_reader *r, const struct volume *v, uint64_t p
     return code == 0 ? clock_table_add_path(clocks, r, path, err) : code;
 }
 
+static int count_stranger(struct index_reader *r, const struct volume *v, uint64_t path,
+                          struct grounds *g, struct clock_table *clocks, struct error *err) {
+    struct grounds strange = {0};
+    int code = count_path(r, v, path, &strange, clocks, err);
+    g->strangers += path;
+    g->strange_changes += strange.updates + strange.gaps;
+    return code;
+}
+
 static int read_grounds(struct index_reader *r, const struct volume *v, struct grounds *g,
                         struct error *err) {
     struct clock_table clocks = {0};
@@ -93,6 +104,8 @@ static int read_grounds(struct index_reader *r, const struct volume *v, struct g
         code = index_count_waiting(r, &g->waiting, err);
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
         code = count_path(r, v, v->paths[i].path, g, &clocks, err);
+    for (size_t i = 0; code == 0 && i < v->stranger_count; i++)
+        code = count_stranger(r, v, v->strangers[i]->path, g, &clocks, err);
     if (code == 0)
         code = clock_table_read_errors(&clocks, r, err);
     g->reach_ns = clock_table_reach(&clocks);

@@ -1,4 +1,5 @@
 /* An image opened for reading: its facts, its gaps, its bytes. */
+#include "proto/lun.h"
 #include "recoveryd/control/commands.h"
 
 enum { GAPS_AT_ONCE = 20000 };
@@ -71,12 +72,47 @@ int command_image_chunk(struct control *c, const json_t *request, json_t **resul
     return 0;
 }
 
+static bool see_event(void *context, const struct stamp *stamp, uint8_t op, uint64_t offset_bytes,
+                      uint64_t length_bytes) {
+    struct stamp *wanted = context;
+    (void)offset_bytes;
+    (void)length_bytes;
+    if (op != UPDATE_FLUSH && stamp_compare(stamp, wanted) == 0)
+        *wanted = (struct stamp){0}; /* found */
+    return wanted->time_ns != 0;
+}
+
+/* On which path it was that something changed which may have changed the volume. */
+static void say_stranger(struct index_reader *r, const struct volume *v,
+                         const struct image_gap *gap, char text[LIMIT_REASON_BYTES + 1]) {
+    for (size_t i = 0; i < v->stranger_count; i++) {
+        const struct path_entry *path = v->strangers[i];
+        struct stamp wanted = gap->since;
+        char name[PATH_NAME_BYTES];
+        char why[LIMIT_REASON_BYTES + 1] = "";
+        index_each_event(r, path->path, gap->since_ns, gap->since_ns, see_event, &wanted, NULL);
+        if (wanted.time_ns != 0)
+            index_gap_text(r, path->path, &gap->since, why, NULL);
+        if (wanted.time_ns != 0 && why[0] == '\0')
+            continue;
+        volume_path_name(path, name, sizeof name);
+        snprintf(text, LIMIT_REASON_BYTES + 1, "%s may be the same volume%s%s", name,
+                 why[0] != '\0' ? ": " : "", why);
+        return;
+    }
+    if (v->crowded)
+        snprintf(text, LIMIT_REASON_BYTES + 1,
+                 "there are more paths of unknown names than can be told apart");
+}
+
 /* The sentence that came with the gap, when it has one. */
 static void put_text(json_t *fact, struct index_reader *r, const struct volume *v,
                      const struct image_gap *gap) {
     char text[LIMIT_REASON_BYTES + 1] = "";
     for (size_t i = 0; gap->reason != 0 && text[0] == '\0' && i < v->path_count; i++)
         index_gap_text(r, v->paths[i].path, &gap->since, text, NULL);
+    if (gap->reason == GAP_STRANGER && text[0] == '\0')
+        say_stranger(r, v, gap, text);
     if (text[0] != '\0')
         json_object_set_new(fact, "text", fact_text(text));
 }

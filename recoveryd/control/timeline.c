@@ -48,6 +48,33 @@ static bool add_gap(void *context, const struct gap_entry *gap) {
     return true;
 }
 
+/* What a stranger changed may have changed the volume. */
+static bool add_strange_event(void *context, const struct stamp *stamp, uint8_t op,
+                              uint64_t offset_bytes, uint64_t length_bytes) {
+    struct row *row = row_of(context, stamp->time_ns);
+    (void)offset_bytes;
+    (void)length_bytes;
+    if (row != NULL && op != UPDATE_FLUSH)
+        row->gaps++;
+    return true;
+}
+
+static bool add_strange_gap(void *context, const struct gap_entry *gap) {
+    return gap_is_hearsay(gap->reason) || add_gap(context, gap);
+}
+
+static int fill_strange(struct timeline *t, const struct snapshot *s, const struct volume *v,
+                        struct error *err) {
+    int code = 0;
+    for (size_t i = 0; i < v->stranger_count && code == 0; i++) {
+        uint64_t path = v->strangers[i]->path;
+        code = index_each_event(s->reader, path, t->from_ns, t->to_ns, add_strange_event, t, err);
+        if (code == 0)
+            code = index_each_gap(s->reader, path, t->to_ns, add_strange_gap, t, err);
+    }
+    return code;
+}
+
 static int fill(struct timeline *t, const struct snapshot *s, const struct volume *v,
                 struct error *err) {
     int code = 0;
@@ -108,6 +135,8 @@ int command_timeline(struct control *c, const json_t *request, json_t **result, 
         code = plan(&t, v, request, err);
     if (code == 0)
         code = fill(&t, &s, v, err);
+    if (code == 0)
+        code = fill_strange(&t, &s, v, err);
     if (code == 0)
         *result = json_array();
     for (size_t i = 0; code == 0 && i < t.count; i++)

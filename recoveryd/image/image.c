@@ -2,6 +2,7 @@
 
 #include "proto/when.h"
 #include "recoveryd/image/image_internal.h"
+#include "recoveryd/image/image_strangers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,40 +32,18 @@ static int check_window(const struct volume *v, uint64_t time_ns, struct error *
     return 0;
 }
 
-struct floor_scan {
-    struct image *im;
-    size_t capacity;
-    bool failed;
-};
-
-static bool reserve_floor(struct floor_scan *scan) {
-    struct image *im = scan->im;
-    if (im->floor_count < scan->capacity)
-        return true;
-    size_t capacity = scan->capacity > 0 ? scan->capacity * 2 : 8;
-    struct image_floor *floors = realloc(im->floors, capacity * sizeof *floors);
-    scan->failed = floors == NULL;
-    if (scan->failed)
-        return false;
-    im->floors = floors;
-    scan->capacity = capacity;
-    return true;
-}
-
 /* Down to the path's newest baseline: nothing older can be seen. */
 static bool take_floor(void *context, const struct floor *floor) {
     struct floor_scan *scan = context;
     struct image *im = scan->im;
-    if (!reserve_floor(scan))
-        return false;
     if (stamp_compare(&floor->stamp, &im->limit) > 0)
         return true;
-    im->floors[im->floor_count++] = (struct image_floor){.stamp = floor->stamp,
-                                                         .base_path = floor->base_path,
-                                                         .size_bytes = floor->size_bytes,
-                                                         .reason = floor->reason,
-                                                         .kind = floor->kind};
-    return floor->kind != FLOOR_ZERO;
+    struct image_floor taken = {.stamp = floor->stamp,
+                                .base_path = floor->base_path,
+                                .size_bytes = floor->size_bytes,
+                                .reason = floor->reason,
+                                .kind = floor->kind};
+    return floor_scan_add(scan, &taken) && floor->kind != FLOOR_ZERO;
 }
 
 /* Where the volume became smaller, as it was announced. */
@@ -73,11 +52,9 @@ static void take_ends(struct floor_scan *scan, const struct volume *v) {
         const struct volume_size *now = &v->sizes[i - 1];
         if (now->time_ns > scan->im->info.time_ns || now->size_bytes >= now[-1].size_bytes)
             continue;
-        if (reserve_floor(scan))
-            scan->im->floors[scan->im->floor_count++] =
-                (struct image_floor){.stamp = {.time_ns = now->time_ns},
-                                     .size_bytes = now->size_bytes,
-                                     .kind = FLOOR_END};
+        floor_scan_add(scan, &(struct image_floor){.stamp = {.time_ns = now->time_ns},
+                                                   .size_bytes = now->size_bytes,
+                                                   .kind = FLOOR_END});
     }
 }
 
@@ -98,6 +75,9 @@ static int read_floors(struct image *im, const struct volume *v, struct error *e
             return code;
     }
     take_ends(&scan, v);
+    int code = image_take_strangers(&scan, v, err);
+    if (code != 0)
+        return code;
     if (scan.failed)
         return error_set(err, ERR_NOMEM, "out of memory");
     if (im->floor_count > 1)
@@ -127,7 +107,7 @@ uint64_t image_even_bytes(const struct image *im) {
 
 static int read_clocks(struct image *im, struct error *err) {
     int code = 0;
-    for (size_t i = 0; code == 0 && i < im->path_count; i++)
+    for (size_t i = 0; code == 0 && i < im->path_count + im->stranger_count; i++)
         code = clock_table_add_path(&im->clocks, im->reader, im->paths[i], err);
     return code == 0 ? clock_table_read_errors(&im->clocks, im->reader, err) : code;
 }
@@ -159,10 +139,11 @@ static int open_view(struct image *im, const struct volume *v, struct error *err
     if (code == 0)
         code = read_reached(im, err);
     if (code == 0)
-        code = piece_walk_create(im->reader, im->paths, im->path_count, &im->walk, err);
+        code = piece_walk_create(im->reader, im->paths, im->path_count + im->stranger_count,
+                                 im->stranger_count, &im->walk, err);
     const struct image_floor *baseline = image_baseline(im);
     if (code == 0 && baseline != NULL && baseline->base_path != 0)
-        code = piece_walk_create(im->reader, &baseline->base_path, 1, &im->base, err);
+        code = piece_walk_create(im->reader, &baseline->base_path, 1, 0, &im->base, err);
     return code;
 }
 
@@ -181,7 +162,7 @@ static int open_image(struct store *s, const struct volume *v, const struct stam
     im->info.time_ns = limit->time_ns;
     im->info.size_bytes = size.size_bytes;
     im->info.block_bytes = size.block_bytes;
-    im->paths = calloc(v->path_count > 0 ? v->path_count : 1, sizeof *im->paths);
+    im->paths = calloc(v->path_count + IMAGE_STRANGERS, sizeof *im->paths);
     if (im->paths == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < v->path_count; i++)

@@ -76,7 +76,7 @@ static int next_chunk(struct image *im, uint64_t from, uint64_t *chunk, struct e
     if (image_even_bytes(im) < im->info.size_bytes)
         *chunk = from > uneven ? from : uneven;
     pthread_mutex_lock(&im->lock);
-    for (size_t i = 0; code == 0 && i<im->path_count && * chunk> from; i++) {
+    for (size_t i = 0; code == 0 && i<im->path_count + im->stranger_count && * chunk> from; i++) {
         uint64_t found;
         code = index_next_chunk(im->reader, im->paths[i], from, &found, err);
         if (code == 0 && found < *chunk)
@@ -159,7 +159,8 @@ static int scan_candidates(struct image *im, struct gap_list *list, struct error
     return code;
 }
 
-/* Where two monitors saw the volume, any chunk with pieces may hold rivals. */
+/* Where two monitors saw the volume, or strangers changed something, any chunk with pieces may hold
+ * rivals. */
 static int scan_pieces(struct image *im, struct gap_list *list, struct error *err) {
     uint64_t chunk = 0;
     uint64_t count = image_chunk_count(im);

@@ -30,15 +30,6 @@ static bool is_gap(const struct image_run *run) {
     return run->kind == RUN_UNKNOWN;
 }
 
-/* Whatever their order, the block holds the same. */
-static bool same_content(const struct image_run *a, const struct image_run *b) {
-    if (a->kind != b->kind || is_gap(b))
-        return false;
-    return a->kind == RUN_ZERO ||
-           (a->whole_offset == b->whole_offset && a->extent.bytes == b->extent.bytes &&
-            a->payload_crc32c == b->payload_crc32c);
-}
-
 /* The earliest that the change may have been made, by its monitor's clock. */
 static uint64_t begin_of(const struct image_run *run) {
     bool known = run->issued_ns > 0 && run->issued_ns < run->stamp.time_ns;
@@ -58,19 +49,45 @@ static bool may_precede(const struct image_run *newer, const struct image_run *g
     return near && (in_flight || reach_ns > 0);
 }
 
-/* Why it is not known which of the two came last; 0: it is. `older` has the lesser stamp. */
-static uint16_t rivalry(void *context, const struct image_run *newer,
-                        const struct image_run *older) {
-    const struct image *im = context;
-    if (newer->stamp.time_ns == 0 || newer->stamp.monitor == older->stamp.monitor ||
-        same_content(newer, older))
-        return 0;
+/* Why it would not be known which of the two came last if they differed; 0: it is. */
+static uint16_t clash_of(const struct image *im, const struct image_run *newer,
+                         const struct image_run *older) {
     uint64_t apart = clock_table_between(&im->clocks, newer->stamp.monitor, older->stamp.monitor);
     if (is_gap(older))
         return may_precede(newer, older, apart) ? older->gap_reason : 0;
     if (older->stamp.time_ns >= begin_of(newer) && begin_of(newer) < newer->stamp.time_ns)
         return GAP_OVERLAP;
     return older->stamp.time_ns >= clock_minus(begin_of(newer), apart) && apart > 0 ? GAP_CLOCK : 0;
+}
+
+/* Why it is not known which of the two came last; 0: it is. `older` has the lesser stamp. */
+static uint16_t rivalry(void *context, const struct image_run *newer,
+                        const struct image_run *older) {
+    struct image *im = context;
+    if (newer->stamp.time_ns == 0 || newer->stamp.monitor == older->stamp.monitor)
+        return 0;
+    uint16_t clash = clash_of(im, newer, older);
+    return clash != 0 && !image_same_content(im, newer, older) ? clash : 0;
+}
+
+/*
+ * The same where the older one is of a stranger, of whatever monitor: a monitor does not know what
+ * was in flight at once on two paths of which it does not know that they are one volume. What it
+ * lost it knows of all that it has to do with.
+ */
+static uint16_t stranger_rivalry(void *context, const struct image_run *newer,
+                                 const struct image_run *older) {
+    struct image *im = context;
+    const struct stamp *a = &newer->stamp;
+    const struct stamp *b = &older->stamp;
+    bool clash = false;
+    if (a->time_ns == 0)
+        return 0;
+    if (a->monitor == b->monitor && a->stream == b->stream)
+        clash = begin_of(newer) < a->time_ns && b->time_ns >= begin_of(newer);
+    else
+        clash = may_precede(newer, older, clock_table_between(&im->clocks, a->monitor, b->monitor));
+    return clash && !image_same_content(im, newer, older) ? GAP_STRANGER : 0;
 }
 
 /* How far down from a piece that was laid another may be its rival. */
@@ -88,22 +105,44 @@ static void lower_reach(const struct image *im, const struct image_run *run, uin
 static void lay_gap(struct image *im, struct overlay *o, uint64_t start, uint64_t end,
                     uint16_t reason, const struct stamp *since) {
     struct image_run gap = gap_run(start, end, reason, since);
-    if (image_has_rivals(im))
+    if (image_has_clocks(im))
         overlay_doubt(o, start, end, &gap, rivalry, im);
-    overlay_taint(o, start, end, reason, since);
+    overlay_taint(o, start, end, reason, since, NULL);
+}
+
+/* What changed on a path that may lead here may be what it wrote, or what was there before. */
+static void lay_stranger(struct image *im, struct overlay *o, const struct image_run *run,
+                         uint64_t start, uint64_t end) {
+    overlay_doubt(o, start, end, run, stranger_rivalry, im);
+    overlay_taint(o, start, end, GAP_STRANGER, &run->stamp, is_gap(run) ? NULL : run);
+}
+
+static void lay_strange_piece(struct image *im, struct overlay *o, const struct piece *p) {
+    uint64_t end = p->offset_bytes + p->length_bytes;
+    struct image_run run;
+    if (p->kind == PIECE_GAP && gap_is_hearsay(p->reason))
+        return;
+    if (p->kind == PIECE_GAP)
+        run = gap_run(p->offset_bytes, end, GAP_STRANGER, &p->stamp);
+    else
+        run = run_of(p);
+    lay_stranger(im, o, &run, p->offset_bytes, end);
 }
 
 static void lay_piece(struct image *im, struct overlay *o, const struct piece *p,
                       uint64_t *reach_ns) {
     uint64_t end = p->offset_bytes + p->length_bytes;
+    if (p->stranger) {
+        lay_strange_piece(im, o, p);
+        return;
+    }
     if (p->kind == PIECE_GAP) {
         lay_gap(im, o, p->offset_bytes, end, p->reason, &p->stamp);
         return;
     }
     struct image_run run = run_of(p);
-    if (image_has_rivals(im)) {
+    if (image_has_clocks(im))
         overlay_doubt(o, p->offset_bytes, end, &run, rivalry, im);
-    }
     size_t before = o->run_count;
     overlay_fill(o, p->offset_bytes, end, &run);
     if (o->run_count > before)
@@ -141,6 +180,14 @@ static int lay_baseline(struct image *im, struct overlay *o, const struct image_
     return 0;
 }
 
+static void lay_whole_gap(struct image *im, struct overlay *o, const struct image_floor *floor) {
+    struct image_run gap = gap_run(0, UINT64_MAX, floor->reason, &floor->stamp);
+    if (floor->stranger)
+        lay_stranger(im, o, &gap, 0, UINT64_MAX);
+    else
+        lay_gap(im, o, 0, UINT64_MAX, floor->reason, &floor->stamp);
+}
+
 static int lay_floor(struct image *im, struct overlay *o, const struct image_floor *floor,
                      uint64_t chunk, struct error *err) {
     if (floor->kind == FLOOR_ZERO)
@@ -148,7 +195,7 @@ static int lay_floor(struct image *im, struct overlay *o, const struct image_flo
     if (floor->kind == FLOOR_END)
         overlay_fill(o, floor->size_bytes, UINT64_MAX, &(struct image_run){.kind = RUN_UNKNOWN});
     else
-        lay_gap(im, o, 0, UINT64_MAX, floor->reason, &floor->stamp);
+        lay_whole_gap(im, o, floor);
     return 0;
 }
 
@@ -178,7 +225,7 @@ static void lay_close_gaps(struct image *im, struct overlay *o, size_t next, uin
         if (floor->stamp.time_ns < clock_minus(reach_ns, CLOCK_LOSS_NS))
             return;
         if (floor->kind == FLOOR_GAP)
-            lay_gap(im, o, 0, UINT64_MAX, floor->reason, &floor->stamp);
+            lay_whole_gap(im, o, floor);
     }
 }
 
@@ -222,6 +269,8 @@ int image_range_map(struct image *im, uint64_t offset_bytes, uint64_t length_byt
     struct overlay overlay;
     uint64_t chunk = offset_bytes / INDEX_CHUNK_BYTES;
     overlay_init(&overlay, offset_bytes, offset_bytes + length_bytes);
+    overlay.same = image_same_content;
+    overlay.same_context = im;
     pthread_mutex_lock(&im->lock);
     int code = lay_all(im, &overlay, chunk, err);
     pthread_mutex_unlock(&im->lock);

@@ -10,9 +10,8 @@ static bool has_payload(const struct image_run *run) {
     return run->kind == RUN_DATA || run->kind == RUN_PATTERN;
 }
 
-static bool same_payload(const struct image_run *a, const struct image_run *b) {
-    return a->extent.segment == b->extent.segment && a->extent.offset == b->extent.offset &&
-           a->extent.bytes == b->extent.bytes;
+static bool same_extent(const struct extent *a, const struct extent *b) {
+    return a->segment == b->segment && a->offset == b->offset && a->bytes == b->bytes;
 }
 
 /* Where they lie in the segments, so that reads go forwards and a payload is read once. */
@@ -82,7 +81,7 @@ static int read_runs(struct image *im, struct image_run *const *runs, size_t cou
         }
         if (payload == NULL && (payload = malloc(LIMIT_UPDATE_PAYLOAD_BYTES)) == NULL)
             return error_set(err, ERR_NOMEM, "out of memory");
-        if (loaded == NULL || !same_payload(loaded, run))
+        if (loaded == NULL || !same_extent(&loaded->extent, &run->extent))
             code = read_payload(im, run, payload, err);
         if (code != 0)
             return code;
@@ -120,4 +119,27 @@ int image_chunk_read(struct image *im, uint64_t chunk, uint8_t *to, size_t *byte
     code = image_runs_read(im, runs, count, start, to, err);
     *all_zero = code == 0 && zero_all(to, *bytes);
     return code;
+}
+
+static bool same_bytes(struct image *im, const struct extent *a, const struct extent *b) {
+    AUTO_FREE uint8_t *left = malloc(a->bytes > 0 ? a->bytes : 1);
+    AUTO_FREE uint8_t *right = malloc(a->bytes > 0 ? a->bytes : 1);
+    return left != NULL && right != NULL &&
+           segments_read(im->store->segments, a, 0, left, a->bytes, NULL) == 0 &&
+           segments_read(im->store->segments, b, 0, right, a->bytes, NULL) == 0 &&
+           memcmp(left, right, a->bytes) == 0;
+}
+
+bool image_same_content(void *image, const struct image_run *a, const struct image_run *b) {
+    struct image *im = image;
+    if (!overlay_alike(a, b))
+        return false;
+    if (a->kind == RUN_ZERO || same_extent(&a->extent, &b->extent))
+        return true;
+    if (!same_extent(&im->compared.a, &a->extent) || !same_extent(&im->compared.b, &b->extent)) {
+        im->compared.a = a->extent;
+        im->compared.b = b->extent;
+        im->compared.same = same_bytes(im, &a->extent, &b->extent);
+    }
+    return im->compared.same;
 }

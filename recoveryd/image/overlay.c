@@ -24,6 +24,7 @@ void overlay_init(struct overlay *o, uint64_t start, uint64_t end) {
 
 void overlay_release(struct overlay *o) {
     free(o->holes);
+    free(o->unless);
     free(o->runs);
     *o = (struct overlay){0};
 }
@@ -73,14 +74,48 @@ static size_t holes_in(struct overlay *o, uint64_t start, uint64_t end, size_t *
     return o->failed ? 0 : last - *first;
 }
 
+bool overlay_alike(const struct image_run *a, const struct image_run *b) {
+    if (a->kind != b->kind || a->kind == RUN_UNKNOWN)
+        return false;
+    return a->kind == RUN_ZERO ||
+           (a->whole_offset == b->whole_offset && a->extent.bytes == b->extent.bytes &&
+            a->payload_crc32c == b->payload_crc32c);
+}
+
+static bool is_same(const struct overlay *o, const struct image_run *a, const struct image_run *b) {
+    return overlay_alike(a, b) && o->same != NULL && o->same(o->same_context, a, b);
+}
+
+/* Its place plus one; 0: out of memory. */
+static uint32_t keep_unless(struct overlay *o, const struct image_run *content) {
+    if (o->unless_count == UINT32_MAX ||
+        !reserve((void **)&o->unless, &o->unless_capacity, o->unless_count, sizeof *o->unless)) {
+        o->failed = true;
+        return 0;
+    }
+    o->unless[o->unless_count++] = *content;
+    return (uint32_t)o->unless_count;
+}
+
+/* Two doubts are none only when both would be none for the same content. */
+static bool agrees(const struct overlay *o, const struct overlay_hole *hole,
+                   const struct image_run *unless) {
+    if (!hole->tainted)
+        return true;
+    return hole->unless != 0 && is_same(o, &o->unless[hole->unless - 1], unless);
+}
+
 void overlay_taint(struct overlay *o, uint64_t start, uint64_t end, uint16_t reason,
-                   const struct stamp *since) {
+                   const struct stamp *since, const struct image_run *unless) {
     size_t first;
     size_t count = holes_in(o, start, end, &first);
+    uint32_t kept = unless != NULL && count > 0 ? keep_unless(o, unless) : 0;
     for (size_t i = first; i < first + count; i++) {
-        o->holes[i].tainted = true;
-        o->holes[i].reason = reason;
-        o->holes[i].since = *since;
+        struct overlay_hole *hole = &o->holes[i];
+        hole->unless = kept != 0 && agrees(o, hole, unless) ? kept : 0;
+        hole->tainted = true;
+        hole->reason = reason;
+        hole->since = *since;
     }
 }
 
@@ -91,11 +126,13 @@ static void add_run(struct overlay *o, const struct overlay_hole *hole,
         return;
     }
     struct image_run *run = &o->runs[o->run_count++];
+    bool harmless = hole->unless != 0 && is_same(o, &o->unless[hole->unless - 1], content);
+    bool tainted = hole->tainted && !harmless;
     *run = *content;
     run->offset_bytes = hole->start;
     run->length_bytes = hole->end - hole->start;
-    run->exact = !hole->tainted && content->kind != RUN_UNKNOWN;
-    if (hole->tainted && content->kind != RUN_UNKNOWN) {
+    run->exact = !tainted && content->kind != RUN_UNKNOWN;
+    if (tainted && content->kind != RUN_UNKNOWN) {
         run->gap_reason = hole->reason;
         run->gap_stamp = hole->since;
     }

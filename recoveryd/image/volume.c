@@ -1,6 +1,7 @@
 #include "recoveryd/image/volume.h"
 
 #include "proto/lun.h"
+#include "recoveryd/image/stranger.h"
 #include "recoveryd/image/volume_join.h"
 #include "recoveryd/image/volume_size.h"
 #include "recoveryd/image/volume_window.h"
@@ -58,10 +59,9 @@ static int compare_volumes(const void *left, const void *right) {
     return order != 0 ? order : strcmp(a->id, b->id);
 }
 
-static int build(struct index_reader *r, const struct joined_paths *paths, struct volume_list *list,
-                 struct error *err) {
-    struct stream_table table;
-    int code = stream_table_read(r, &table, err);
+static int fill_all(struct index_reader *r, const struct stream_table *table,
+                    const struct joined_paths *paths, struct volume_list *list, struct error *err) {
+    int code = 0;
     for (size_t i = 0; code == 0 && i < paths->count;) {
         size_t end = i + 1;
         while (end < paths->count && paths->paths[end].volume == paths->paths[i].volume)
@@ -69,8 +69,21 @@ static int build(struct index_reader *r, const struct joined_paths *paths, struc
         struct volume *v = &list->volumes[list->count++];
         code = fill(r, v, &paths->paths[i], end - i, err);
         if (code == 0)
-            code = volume_window_read(r, &table, v, err);
+            code = volume_window_read(r, table, v, err);
         i = end;
+    }
+    return code;
+}
+
+static int build(struct index_reader *r, const struct joined_paths *paths, struct volume_list *list,
+                 struct error *err) {
+    struct stream_table table;
+    int code = stream_table_read(r, &table, err);
+    if (code == 0)
+        code = fill_all(r, &table, paths, list, err);
+    if (code == 0 && list->count > 1) {
+        qsort(list->volumes, list->count, sizeof *list->volumes, compare_volumes);
+        code = strangers_find(r, &table, list, err);
     }
     stream_table_release(&table);
     return code;
@@ -88,8 +101,6 @@ int volume_list_read(struct index_reader *r, struct volume_list *list, struct er
     joined_paths_release(&paths);
     if (code != 0)
         volume_list_release(list);
-    else if (list->count > 1)
-        qsort(list->volumes, list->count, sizeof *list->volumes, compare_volumes);
     return code;
 }
 
@@ -99,6 +110,7 @@ void volume_list_release(struct volume_list *list) {
         free(list->volumes[i].id);
         free(list->volumes[i].paths);
         free(list->volumes[i].sizes);
+        free(list->volumes[i].strangers);
     }
     free(list->volumes);
     *list = (struct volume_list){0};

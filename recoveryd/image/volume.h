@@ -32,10 +32,15 @@ struct volume {
     size_t size_count;
     struct path_entry *paths;
     size_t path_count;
-    uint64_t first_ns; /* first time that can be restored; 0: none */
-    uint64_t
-        watermark_ns;   /* last time that can be restored: least frontier of its streams; 0: none */
-    uint64_t latest_ns; /* time mark of the newest update */
+    uint64_t first_ns;     /* first time that can be restored; 0: none */
+    uint64_t watermark_ns; /* last time that can be restored: least frontier of its streams, and of
+                              those that see a stranger; 0: none */
+    uint64_t latest_ns;    /* time mark of the newest update */
+    /* Paths of other volumes that may be this one, which lie in the list: what changed there may
+     * have changed this volume. */
+    const struct path_entry **strangers;
+    size_t stranger_count;
+    bool crowded; /* more of them than are told apart: nothing of it is known for certain */
 };
 
 struct volume_list {

@@ -83,13 +83,18 @@ struct window_scan {
     uint64_t baseline_size;
 };
 
+static const struct stream_facts *stream_of(const struct stream_table *table, uint64_t monitor,
+                                            uint64_t stream) {
+    struct stream_facts key = {.monitor = monitor, .stream = stream};
+    if (table->count == 0)
+        return NULL;
+    return bsearch(&key, table->streams, table->count, sizeof key, compare_streams);
+}
+
 /* A stream that has announced a path and is not known otherwise promises nothing. */
 static bool scan_stream(void *context, uint64_t monitor, uint64_t stream) {
     struct window_scan *scan = context;
-    struct stream_facts key = {.monitor = monitor, .stream = stream};
-    const struct stream_facts *s = NULL;
-    if (scan->table->count > 0)
-        s = bsearch(&key, scan->table->streams, scan->table->count, sizeof key, compare_streams);
+    const struct stream_facts *s = stream_of(scan->table, monitor, stream);
     uint64_t promise = s != NULL ? s->promise_ns : 0;
     if (s != NULL && s->first_ns < scan->first_ns)
         scan->first_ns = s->first_ns;
@@ -142,4 +147,26 @@ int volume_window_read(struct index_reader *r, const struct stream_table *table,
     if (v->size_bytes == 0)
         v->size_bytes = scan.baseline_size;
     return 0;
+}
+
+struct bound_scan {
+    const struct stream_table *table;
+    const struct stamp *end;
+    uint64_t *bound_ns;
+};
+
+static bool scan_bound(void *context, uint64_t monitor, uint64_t stream) {
+    struct bound_scan *scan = context;
+    const struct stream_facts *s = stream_of(scan->table, monitor, stream);
+    uint64_t promise = s != NULL ? s->promise_ns : 0;
+    bool is_over = monitor == scan->end->monitor && promise >= scan->end->time_ns;
+    if (!is_over && promise < *scan->bound_ns)
+        *scan->bound_ns = promise;
+    return true;
+}
+
+int volume_window_bound(struct index_reader *r, const struct stream_table *table, uint64_t path,
+                        const struct stamp *end, uint64_t *bound_ns, struct error *err) {
+    struct bound_scan scan = {.table = table, .end = end, .bound_ns = bound_ns};
+    return index_each_stream_of_path(r, path, scan_bound, &scan, err);
 }

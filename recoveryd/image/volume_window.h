@@ -31,4 +31,11 @@ void stream_table_release(struct stream_table *table);
 int volume_window_read(struct index_reader *r, const struct stream_table *table, struct volume *v,
                        struct error *err);
 
+/*
+ * Lowers *bound_ns to what the streams that announced the path promise, without those of the
+ * monitor that saw it end, once they promise everything up to then.
+ */
+int volume_window_bound(struct index_reader *r, const struct stream_table *table, uint64_t path,
+                        const struct stamp *end, uint64_t *bound_ns, struct error *err);
+
 #endif

@@ -82,6 +82,7 @@ struct piece {
     struct extent extent;  /* the whole payload of the update */
     uint32_t payload_crc32c;
     uint8_t kind;    /* enum piece_kind */
+    bool stranger;   /* of another volume that may be this one: set by a walk, not stored */
     uint16_t reason; /* GAP: enum gap_reason */
 };
 
@@ -382,6 +383,9 @@ int index_get_audited(struct index_reader *r, uint64_t path, struct audited_entr
 /* The newest update (not flush point) of a path with a time mark <= until_ns. ERR_NOT_FOUND: none.
  */
 int index_newest_update(struct index_reader *r, uint64_t path, uint64_t until_ns,
+                        struct stamp *stamp, struct error *err);
+/* The newest of its updates and gaps up to until_ns. ERR_NOT_FOUND: neither. */
+int index_newest_change(struct index_reader *r, uint64_t path, uint64_t until_ns,
                         struct stamp *stamp, struct error *err);
 /*
  * How many updates (not flush points) a path has up to and including until_ns. From tallies: the

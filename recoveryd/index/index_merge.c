@@ -4,9 +4,16 @@
 
 /* Puts that are joined with what is there, so that the order in which they come does not matter. */
 
-/* Which volume the path belongs to may be another one than before. */
+static bool says_otherwise(const char *fresh, const char *before) {
+    return fresh[0] != '\0' && strcmp(fresh, before) != 0;
+}
+
+/* Which volume the path belongs to, or which volumes it may be, may be otherwise than before. */
 static bool joins_otherwise(const struct path_entry *fresh, const struct path_entry *before) {
-    return fresh->designator[0] != '\0' && strcmp(fresh->designator, before->designator) != 0;
+    return says_otherwise(fresh->designator, before->designator) ||
+           says_otherwise(fresh->serial, before->serial) ||
+           (fresh->size_bytes > 0 && fresh->size_bytes != before->size_bytes) ||
+           (fresh->block_bytes > 0 && fresh->block_bytes != before->block_bytes);
 }
 
 /* A path is put together from all that was ever said of it. */

@@ -106,7 +106,7 @@ int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint
                      struct error *err) {
     AUTO(piece_walk) walk = NULL;
     struct piece piece;
-    int code = piece_walk_create(r, &path, 1, &walk, err);
+    int code = piece_walk_create(r, &path, 1, 0, &walk, err);
     struct stamp until = stamp_end_of(until_ns);
     if (code == 0)
         code = piece_walk_seek(walk, chunk, &until, err);
@@ -223,4 +223,37 @@ int index_newest_update(struct index_reader *r, uint64_t path, uint64_t until_ns
             return 0;
     }
     return code;
+}
+
+static int newest_gap(struct index_reader *r, uint64_t path, uint64_t until_ns, struct stamp *stamp,
+                      struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    struct gap_entry gap;
+    struct stamp until = stamp_end_of(until_ns);
+    struct kv_key from = key_stamped(path, &until);
+    key_add_part(&from, UINT64_MAX);
+    int code = kv_cursor_open(r->txn, TABLE_GAPS, &c, err);
+    if (code == 0)
+        code = kv_seek_down(c, &from, &item, err);
+    if (code == 0)
+        code = value_decode_gap(item, &gap, err);
+    if (code != 0)
+        return code;
+    *stamp = gap.stamp;
+    return gap.path == path ? 0 : ERR_NOT_FOUND;
+}
+
+int index_newest_change(struct index_reader *r, uint64_t path, uint64_t until_ns,
+                        struct stamp *stamp, struct error *err) {
+    struct stamp gap;
+    int updated = index_newest_update(r, path, until_ns, stamp, err);
+    if (updated != 0 && updated != ERR_NOT_FOUND)
+        return updated;
+    int doubted = newest_gap(r, path, until_ns, &gap, err);
+    if (doubted != 0 && doubted != ERR_NOT_FOUND)
+        return doubted;
+    if (doubted == 0 && (updated != 0 || stamp_compare(&gap, stamp) > 0))
+        *stamp = gap;
+    return updated == 0 || doubted == 0 ? 0 : ERR_NOT_FOUND;
 }

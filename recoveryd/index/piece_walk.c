@@ -8,6 +8,7 @@ struct lane {
     struct kv_cursor *cursor;
     uint64_t path;
     unsigned level;
+    bool stranger;
     bool live;         /* `head` is the newest piece not yet given out */
     struct piece head; /* cut to the chunk */
 };
@@ -30,7 +31,7 @@ static bool has_level(struct kv_cursor *c, uint64_t path, unsigned level, int *c
     return cursor_be64(&item.key) == path && cursor_be64(&item.key) >> 56 == level;
 }
 
-static int add_lanes(struct piece_walk *w, struct index_reader *r, uint64_t path,
+static int add_lanes(struct piece_walk *w, struct index_reader *r, uint64_t path, bool stranger,
                      struct error *err) {
     AUTO(kv_cursor) probe = NULL;
     int code = kv_cursor_open(r->txn, TABLE_PIECES, &probe, err);
@@ -43,18 +44,19 @@ static int add_lanes(struct piece_walk *w, struct index_reader *r, uint64_t path
             return code;
         lane->path = path;
         lane->level = level;
+        lane->stranger = stranger;
         w->count++;
     }
     return code;
 }
 
-int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t count,
+int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t count, size_t strangers,
                       struct piece_walk **out, struct error *err) {
     AUTO(piece_walk) w = calloc(1, sizeof *w + count * LEVELS * sizeof w->lanes[0]);
     if (w == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < count; i++) {
-        int code = add_lanes(w, r, paths[i], err);
+        int code = add_lanes(w, r, paths[i], i + strangers >= count, err);
         if (code != 0)
             return code;
     }
@@ -137,6 +139,7 @@ int piece_walk_next(struct piece_walk *w, struct piece *piece, struct error *err
     if (newest == NULL)
         return ERR_NOT_FOUND;
     *piece = newest->head;
+    piece->stranger = newest->stranger;
     struct kv_item item;
     int code = kv_previous(newest->cursor, &item, err);
     return settle(w, newest, &item, code, err);

@@ -11,7 +11,8 @@
 
 struct piece_walk;
 
-int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t count,
+/* The last `strangers` of the `count` paths are of other volumes: their pieces say so. */
+int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t count, size_t strangers,
                       struct piece_walk **out, struct error *err);
 void piece_walk_destroy(struct piece_walk *w);
 

@@ -88,6 +88,8 @@ int ground_clock_error(struct ground *g, const struct volume *v, uint64_t monito
     int code = 0;
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
         code = clock_table_add_path(&clocks, g->reader, v->paths[i].path, err);
+    for (size_t i = 0; code == 0 && i < v->stranger_count; i++)
+        code = clock_table_add_path(&clocks, g->reader, v->strangers[i]->path, err);
     clock_table_add(&clocks, monitor);
     if (code == 0)
         code = clock_table_read_errors(&clocks, g->reader, err);
@@ -125,10 +127,14 @@ static bool see_flight(void *context, const struct piece *p) {
 int ground_in_flight(struct ground *g, const struct volume *v, uint64_t start, uint64_t end,
                      uint64_t moment_ns, struct rangeset *busy, struct error *err) {
     struct flight f = {.busy = busy, .start = start, .end = end, .moment_ns = moment_ns};
+    uint64_t chunk = start / INDEX_CHUNK_BYTES;
+    uint64_t until_ns = clock_plus(moment_ns, INDEX_IN_FLIGHT_NS);
     int code = 0;
     for (size_t i = 0; code == 0 && i < v->path_count; i++)
-        code = index_each_piece(g->reader, v->paths[i].path, start / INDEX_CHUNK_BYTES,
-                                clock_plus(moment_ns, INDEX_IN_FLIGHT_NS), see_flight, &f, err);
+        code = index_each_piece(g->reader, v->paths[i].path, chunk, until_ns, see_flight, &f, err);
+    for (size_t i = 0; code == 0 && i < v->stranger_count; i++)
+        code = index_each_piece(g->reader, v->strangers[i]->path, chunk, until_ns, see_flight, &f,
+                                err);
     if (code == 0 && f.failed)
         code = error_set(err, ERR_NOMEM, "out of memory");
     return code;
@@ -148,6 +154,10 @@ static bool see_other_gap(void *context, const struct floor *floor) {
     return !o->found;
 }
 
+static bool see_strange_gap(void *context, const struct floor *floor) {
+    return gap_is_hearsay(floor->reason) || see_other_gap(context, floor);
+}
+
 int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monitor,
                        uint64_t moment_ns, bool *lost, struct error *err) {
     struct other_gaps o = {.monitor = monitor, .moment_ns = moment_ns};
@@ -155,6 +165,9 @@ int ground_others_lost(struct ground *g, const struct volume *v, uint64_t monito
     int code = 0;
     for (size_t i = 0; code == 0 && !o.found && i < v->path_count; i++)
         code = index_each_floor(g->reader, v->paths[i].path, until_ns, see_other_gap, &o, err);
+    for (size_t i = 0; code == 0 && !o.found && i < v->stranger_count; i++)
+        code =
+            index_each_floor(g->reader, v->strangers[i]->path, until_ns, see_strange_gap, &o, err);
     *lost = o.found;
     return code;
 }

@@ -106,6 +106,35 @@ static bool see_gap_floor(void *context, const struct floor *floor) {
     return floor->kind == FLOOR_GAP;
 }
 
+/* Whatever a stranger changed may have changed the volume, after the READ too. */
+static bool see_strange_piece(void *context, const struct piece *p) {
+    struct trial *t = context;
+    if (p->kind != PIECE_GAP || !gap_is_hearsay(p->reason))
+        bar(t, &p->stamp, p->offset_bytes, p->offset_bytes + p->length_bytes);
+    return stamp_compare(&p->stamp, &t->oldest) >= 0;
+}
+
+static bool see_strange_floor(void *context, const struct floor *floor) {
+    if (floor->kind == FLOOR_GAP && !gap_is_hearsay(floor->reason))
+        bar(context, &floor->stamp, 0, UINT64_MAX);
+    return true;
+}
+
+static int bar_strangers(struct trial *t, uint64_t chunk, struct error *err) {
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < t->volume->stranger_count; i++) {
+        uint64_t path = t->volume->strangers[i]->path;
+        code = index_each_piece(t->ground->reader, path, chunk, t->until_ns, see_strange_piece, t,
+                                err);
+        if (code == 0)
+            code =
+                index_each_floor(t->ground->reader, path, t->until_ns, see_strange_floor, t, err);
+    }
+    if (t->volume->crowded)
+        bar(t, &(struct stamp){.time_ns = UINT64_MAX}, 0, UINT64_MAX);
+    return code;
+}
+
 /* Some older gaps than those above the content bar too: that only means that it is not proven yet.
  */
 static int prove(struct trial *t, uint64_t chunk, struct error *err) {
@@ -116,6 +145,8 @@ static int prove(struct trial *t, uint64_t chunk, struct error *err) {
         if (code == 0)
             code = index_each_floor(t->ground->reader, path, t->until_ns, see_gap_floor, t, err);
     }
+    if (code == 0)
+        code = bar_strangers(t, chunk, err);
     for (uint32_t i = 0; i < t->audit->blocks; i++) {
         if (t->verdicts[i] == GUESS_SAME && block_offset(t, i) / INDEX_CHUNK_BYTES == chunk)
             t->verdicts[i] = PROVEN;

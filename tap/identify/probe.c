@@ -1,7 +1,7 @@
 #include "tap/identify/probe.h"
 
 #include "common/clock.h"
-#include "common/crc32c.h"
+#include "common/digest.h"
 
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@ static int read_block(struct query *query, struct identity_block *block, uint8_t
     int code = query_read(query, block->lun, block->lba, data, block->block_bytes, err);
     block->read = code == 0;
     if (block->read)
-        block->crc32c = crc32c(0, data, block->block_bytes);
+        block->id = digest_id64(data, block->block_bytes);
     return code == ERR_NOT_FOUND ? 0 : code;
 }
 

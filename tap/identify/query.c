@@ -211,7 +211,7 @@ static const struct cdb {
 };
 
 static void put_number(uint8_t *to, uint64_t value, int width) {
-    for (int i = 0; i < width; i++)
+    for (int i = 0; i < width && i < 8; i++)
         to[i] = (uint8_t)(value >> 8 * (width - 1 - i));
 }
 

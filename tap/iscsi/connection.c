@@ -153,6 +153,11 @@ static bool resume(struct connection *c, uint64_t time_ns) {
             framer_set_digests(&flow->framer, digests.header, digests.data);
         }
     }
+    if (search_has_skipped(s)) {
+        c->blind_reason = GAP_STREAM_HOLE;
+        c->blind_text = "some of an iSCSI session passed before it was recognised as one";
+        blind_gap(c, search_since_ns(s));
+    }
     c->state = CONNECTION_FULL;
     c->data_digest_known = digests.data_known;
     bool going = search_replay(c);
@@ -202,8 +207,12 @@ static bool hold(struct connection *c, enum tcp_direction direction, struct curs
         blind_gap(c, time_ns);
     if (bytes > 0)
         search_data(c->search, direction, cursor_bytes(in, bytes), bytes, time_ns);
-    if (search_is_full(c->search))
-        end_patience(c, time_ns);
+    if (search_is_full(c->search) && !search_skip(c->search, time_ns)) {
+        if (!settle(c, true, time_ns))
+            return false;
+        if (c->search != NULL && search_is_full(c->search))
+            end_patience(c, time_ns);
+    }
     return settle(c, false, time_ns);
 }
 
@@ -407,13 +416,13 @@ static bool can_be_disputed(const struct connection *c, enum tcp_direction direc
            !c->flows[direction].framer.data_digest;
 }
 
-bool connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
-                      const uint8_t *data, size_t bytes) {
+enum tcp_copy connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
+                               const uint8_t *data, size_t bytes) {
     if (!can_be_disputed(c, direction))
-        return false;
+        return TCP_COPY_SAME;
     if (c->search != NULL)
-        return !search_equals(c->search, direction, back, data, bytes);
-    return !sent_equals(c, c->flows[direction].position - back, data, bytes);
+        return search_compare(c->search, direction, back, data, bytes);
+    return sent_compare(c, c->flows[direction].position - back, data, bytes);
 }
 
 void connection_dispute(struct connection *c, enum tcp_direction direction, uint64_t back,

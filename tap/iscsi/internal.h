@@ -33,6 +33,8 @@ enum {
     SEARCH_BYTES = 8 << 20,
     SEARCH_TOTAL_BYTES = 64 << 20,
     SEARCH_SILENT_BYTES = 128 << 10,
+    /* It may begin inside a long data segment: so much of it is looked at, piece by piece. */
+    SEARCH_SILENT_MOST = 8 << 20,
 };
 
 /* How long a search may hold back what passes, and promises with it. */
@@ -130,6 +132,8 @@ struct sent {
     uint32_t bytes;
     uint32_t tag;
     uint64_t offset; /* in the command's data */
+    uint64_t lun;
+    uint64_t number; /* tracker_number() */
 };
 enum { SENT_ENTRIES = 128 };
 
@@ -207,8 +211,8 @@ bool connection_data(struct connection *c, enum tcp_direction direction, const u
 bool connection_hole(struct connection *c, enum tcp_direction direction, uint64_t bytes,
                      uint64_t time_ns);
 /* Bytes that were given before came again: see struct tcp_consumer. */
-bool connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
-                      const uint8_t *data, size_t bytes);
+enum tcp_copy connection_again(struct connection *c, enum tcp_direction direction, uint64_t back,
+                               const uint8_t *data, size_t bytes);
 void connection_dispute(struct connection *c, enum tcp_direction direction, uint64_t back,
                         uint64_t bytes, uint64_t time_ns);
 /* It does not begin with a login: another protocol, or a session that began before we watched. */
@@ -245,8 +249,8 @@ void search_free(struct search *s);
 void search_data(struct search *s, enum tcp_direction direction, const uint8_t *data, size_t bytes,
                  uint64_t time_ns);
 /* Are the last bytes, from `back` before the end on, what came now? */
-bool search_equals(const struct search *s, enum tcp_direction direction, uint64_t back,
-                   const uint8_t *data, size_t bytes);
+enum tcp_copy search_compare(const struct search *s, enum tcp_direction direction, uint64_t back,
+                             const uint8_t *data, size_t bytes);
 void search_hole(struct search *s, enum tcp_direction direction, uint64_t bytes, uint64_t time_ns);
 /* Is everything found that was searched for? last_chance: with what there is. */
 bool search_is_done(struct search *s, bool last_chance);
@@ -261,6 +265,13 @@ bool search_was_lost(const struct search *s, enum tcp_direction direction);
 uint64_t search_since_ns(const struct search *s);
 /* Nothing that it holds back is older than this: the promises may go on to here. */
 void search_set_since(struct search *s, uint64_t since_ns);
+/*
+ * Is it to be told from other protocols first? Then what it holds is forgotten, and it goes on.
+ * False: it is not, or has been looked at for long enough.
+ */
+bool search_skip(struct search *s, uint64_t time_ns);
+/* Was something forgotten like that? */
+bool search_has_skipped(const struct search *s);
 /* Where in the stream what can be read begins. */
 uint64_t search_position(const struct search *s, enum tcp_direction direction);
 /* The digests that were found. */
@@ -317,7 +328,8 @@ void duty_end(struct connection *c, enum tcp_direction direction, uint64_t time_
 void sent_note(struct flow *flow, uint64_t position, const struct task *task, uint64_t offset,
                uint32_t bytes);
 /* The bytes from `position` on came again: are they what they were? */
-bool sent_equals(struct connection *c, uint64_t position, const uint8_t *data, size_t bytes);
+enum tcp_copy sent_compare(struct connection *c, uint64_t position, const uint8_t *data,
+                           size_t bytes);
 void sent_dispute(struct connection *c, uint64_t position, uint64_t bytes);
 void sent_release(struct flow *flow);
 

@@ -125,8 +125,8 @@ static bool consume_hole(void *connection, enum tcp_direction direction, uint64_
     return keep_or_destroy(c, connection_hole(c, to, bytes, time_ns), time_ns);
 }
 
-static bool consume_again(void *connection, enum tcp_direction direction, uint64_t back,
-                          const uint8_t *data, size_t bytes) {
+static enum tcp_copy consume_again(void *connection, enum tcp_direction direction, uint64_t back,
+                                   const uint8_t *data, size_t bytes) {
     struct connection *c = connection;
     return connection_again(c, direction_of(c, direction), back, data, bytes);
 }

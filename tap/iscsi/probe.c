@@ -365,7 +365,7 @@ static void compare(struct probing *p, const struct identity_probe *answer) {
         uint8_t bit = (uint8_t)(1u << p->asked[k]);
         if (!block->read)
             continue;
-        if (block->crc32c == p->samples[p->asked[k]].crc32c)
+        if (block->id == p->samples[p->asked[k]].id)
             p->equal[p->candidate] |= bit;
         else
             p->different[p->candidate] |= bit;

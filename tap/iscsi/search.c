@@ -41,6 +41,7 @@ struct search {
     uint64_t since_ns;
     uint64_t begun_ns;
     size_t accounted; /* its part of owner->search_bytes */
+    size_t skipped;   /* bytes that were looked at, and forgotten */
     bool hopeless;
     bool failed; /* out of memory: something is not in it */
     struct search *prev, *next;
@@ -176,14 +177,15 @@ void search_hole(struct search *s, enum tcp_direction direction, uint64_t bytes,
     account(s);
 }
 
-bool search_equals(const struct search *s, enum tcp_direction direction, uint64_t back,
-                   const uint8_t *data, size_t bytes) {
+enum tcp_copy search_compare(const struct search *s, enum tcp_direction direction, uint64_t back,
+                             const uint8_t *data, size_t bytes) {
     const struct way *way = &s->ways[direction];
     struct cursor there = cursor_of(way->bytes.data, way->bytes.length);
     if (back > way->bytes.length || !cursor_skip(&there, way->bytes.length - (size_t)back))
-        return false;
+        return TCP_COPY_FORGOTTEN;
     const uint8_t *ours = cursor_bytes(&there, bytes);
-    return ours != NULL && memcmp(ours, data, bytes) == 0;
+    bool same = ours != NULL && memcmp(ours, data, bytes) == 0;
+    return same ? TCP_COPY_SAME : TCP_COPY_DIFFERS;
 }
 
 uint64_t search_position(const struct search *s, enum tcp_direction direction) {
@@ -222,11 +224,15 @@ bool search_is_hopeless(const struct search *s) {
     return s->hopeless;
 }
 
+/* It need not be iSCSI at all. */
+static bool is_silent(const struct search *s) {
+    return s->connection->state == CONNECTION_LATE && !s->connection->known_port;
+}
+
 bool search_is_full(const struct search *s) {
     const struct iscsi *i = s->connection->owner;
-    bool alone = s->connection->state == CONNECTION_LATE && !s->connection->known_port;
     return s->failed ||
-           s->accounted > (alone ? (size_t)SEARCH_SILENT_BYTES : (size_t)SEARCH_BYTES) ||
+           s->accounted > (is_silent(s) ? (size_t)SEARCH_SILENT_BYTES : (size_t)SEARCH_BYTES) ||
            i->search_bytes > SEARCH_TOTAL_BYTES;
 }
 
@@ -274,6 +280,19 @@ void search_clear(struct search *s, uint64_t time_ns) {
     s->failed = false;
 }
 
+bool search_skip(struct search *s, uint64_t time_ns) {
+    size_t held = s->ways[0].bytes.length + s->ways[1].bytes.length;
+    if (!is_silent(s) || s->failed || s->skipped + held > SEARCH_SILENT_MOST)
+        return false;
+    s->skipped += held;
+    search_clear(s, time_ns);
+    return true;
+}
+
+bool search_has_skipped(const struct search *s) {
+    return s->skipped > 0;
+}
+
 /* The part of a piece that can be read. */
 static bool is_readable(const struct way *way, struct piece *piece) {
     size_t from = way->lost ? way->hit.start : 0;
@@ -311,8 +330,7 @@ bool search_replay(struct connection *c) {
 uint64_t search_oldest(const struct iscsi *i) {
     uint64_t oldest_ns = UINT64_MAX;
     for (const struct search *s = i->searches; s != NULL; s = s->next) {
-        bool silent = s->connection->state == CONNECTION_LATE && !s->connection->known_port;
-        if (!silent && s->since_ns < oldest_ns)
+        if (!is_silent(s) && s->since_ns < oldest_ns)
             oldest_ns = s->since_ns;
     }
     return oldest_ns;

@@ -89,13 +89,13 @@ static void find_first(struct tracker *t, struct path *other, struct doubt *d) {
         d->cause.time_ns = since_ns;
 }
 
-void alias_end(struct tracker *t, struct target *target, uint64_t time_ns) {
+void alias_end(struct tracker *t, struct target *target, bool lasts, uint64_t time_ns) {
     struct path *path, *next;
     target->gone = true;
     HASH_ITER(hh, target->paths, path, next) {
         if (path->announced && is_unnamed(path) && path->kind != PATH_KIND_OTHER)
             gap_volume(t, path,
-                       &(struct gap_cause){.reason = GAP_NEXUS_LOST,
+                       &(struct gap_cause){.reason = lasts ? GAP_STRANGER : GAP_NAME_LOST,
                                            .text = "the session by which it was known has ended, "
                                                    "and nobody knows which volume it is",
                                            .time_ns = time_ns});
@@ -106,7 +106,7 @@ void alias_newcomer(struct tracker *t, struct path *path) {
     struct doubt d = {
         .path = path,
         .past = true,
-        .cause = {.reason = GAP_STREAM_HOLE,
+        .cause = {.reason = GAP_STRANGER,
                   .text = "sessions whose login was not seen may have written to it before"},
     };
     if (t->provisional_count == 0)
@@ -124,7 +124,7 @@ void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t 
         .path = path,
         .first = first,
         .end = end,
-        .cause = {.reason = GAP_STREAM_HOLE,
+        .cause = {.reason = GAP_STRANGER,
                   .text =
                       "written on a session that may lead to this volume: its login was not seen",
                   .time_ns = time_ns},
@@ -134,6 +134,10 @@ void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t 
     each_alike(t, &d, few ? doubt_blocks : doubt_all);
 }
 
+bool alias_may_be(const struct path *path, const struct unit *unit) {
+    return path->unit != unit && !is_another(unit->paths, path);
+}
+
 bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, uint64_t end) {
     struct target *target, *next_target;
     if (t->provisional_count == 0)
@@ -141,8 +145,7 @@ bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, u
     HASH_ITER(hh, t->targets, target, next_target) {
         struct path *other, *next;
         HASH_ITER(hh, target->paths, other, next) {
-            if (other->unit != unit && !is_another(unit->paths, other) &&
-                rival_is_open(other->unit, NULL, first, end))
+            if (alias_may_be(other, unit) && rival_is_open(other->unit, NULL, first, end))
                 return true;
         }
     }

@@ -181,6 +181,8 @@ void change_copy(const struct ending *e, struct path *path, uint64_t lba, uint64
         update.source_until_ns = source->until_ns;
     }
     give(e, path, &update);
+    if (source != NULL)
+        copied_note(e, path, lba, blocks, source);
     struct copy_clash clash = {e, path};
     rival_during(e->x, path->unit, lba, lba + blocks, until, e->time_ns, &clash, copy_clash_found);
 }

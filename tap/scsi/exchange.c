@@ -247,6 +247,10 @@ bool tracker_data_out_equals(const struct exchange *x, uint64_t offset, const ui
     return payload_equals(x->payload, offset - x->skip_bytes, c.next, left);
 }
 
+uint64_t tracker_number(const struct exchange *x) {
+    return x->number;
+}
+
 void tracker_data_out_dispute(struct exchange *x, uint64_t offset, uint64_t bytes) {
     x->ambiguous = true;
     tracker_data_out_revoke(x, offset, bytes);

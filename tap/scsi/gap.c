@@ -26,6 +26,7 @@ static void emit_at(struct tracker *t, struct path *path, uint64_t offset, uint6
 void gap_volume(struct tracker *t, struct path *path, const struct gap_cause *cause) {
     emit_at(t, path, 0, GAP_TO_END, cause, cause->time_ns);
     path->whole_gap = true;
+    path->whole_gap_hearsay = gap_is_hearsay(cause->reason);
     path->whole_gap_changes = path->unit->changes;
     path->whole_gap_ns = cause->time_ns;
 }
@@ -46,10 +47,12 @@ void gap_blocks(struct tracker *t, struct path *path, uint64_t first, uint64_t e
         emit_at(t, path, offset, length, cause, cause->later_ns);
 }
 
-/* Would it say something new? */
-static bool is_stale(const struct path *path, uint64_t time_ns) {
+/* Would it say something new? What happened on the path itself concerns more volumes than what
+ * happened on others. */
+static bool is_stale(const struct path *path, uint16_t reason, uint64_t time_ns) {
     return !path->whole_gap || path->whole_gap_changes != path->unit->changes ||
-           time_ns < path->whole_gap_ns || time_ns >= path->whole_gap_ns + REPEAT_NS;
+           (path->whole_gap_hearsay && !gap_is_hearsay(reason)) || time_ns < path->whole_gap_ns ||
+           time_ns >= path->whole_gap_ns + REPEAT_NS;
 }
 
 static void hush(struct path *path, const struct gap_cause *cause) {
@@ -60,7 +63,7 @@ static void hush(struct path *path, const struct gap_cause *cause) {
 }
 
 void gap_path(struct tracker *t, struct path *path, const struct gap_cause *cause) {
-    if (is_stale(path, cause->time_ns))
+    if (is_stale(path, cause->reason, cause->time_ns))
         gap_volume(t, path, cause);
     else
         hush(path, cause);
@@ -100,7 +103,8 @@ void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blo
 }
 
 static void go_blind(struct blindness *blind, uint16_t reason, const char *text, uint64_t time_ns) {
-    if (blind->reason != 0) {
+    bool first_of_its_own = gap_is_hearsay(blind->reason) && !gap_is_hearsay(reason);
+    if (blind->reason != 0 && !first_of_its_own) {
         if (time_ns < blind->since_ns)
             blind->since_ns = time_ns;
         return;
@@ -117,8 +121,9 @@ void tracker_nexus_gap(struct nexus *n, uint16_t reason, const char *text, uint6
     HASH_ITER(hh, n->tracker->targets, target, next) {
         if (target != n->target && !alias_may_share(target, n->target))
             continue;
+        cause.reason = target == n->target ? reason : GAP_STRANGER;
         gap_target(n->tracker, target, &cause);
-        go_blind(&target->blind, reason, text, time_ns);
+        go_blind(&target->blind, cause.reason, text, time_ns);
     }
 }
 
@@ -171,19 +176,28 @@ static void see_earlier(const struct blindness *seen, const struct blindness **e
         *earliest = seen;
 }
 
+static void gap_blind(struct tracker *t, struct path *path, const struct blindness *blind,
+                      uint16_t reason, uint64_t time_ns) {
+    path_announce(t, path, time_ns);
+    gap_volume(
+        t, path,
+        &(struct gap_cause){.reason = reason, .text = blind->text, .time_ns = blind->since_ns});
+}
+
 void gap_newcomer(struct tracker *t, struct path *path, uint64_t time_ns) {
-    const struct blindness *blind = NULL;
-    see_earlier(&path->target->blind, &blind);
-    see_earlier(&t->blind, &blind);
+    const struct blindness *own = NULL;
+    if (!gap_is_hearsay(path->target->blind.reason))
+        see_earlier(&path->target->blind, &own);
+    see_earlier(&t->blind, &own);
+    const struct blindness *earliest = own;
+    see_earlier(&path->target->blind, &earliest);
     for (const struct target *other = t->targets; other != NULL && t->provisional_count > 0;
          other = other->hh.next) {
         if (alias_may_share(path->target, other))
-            see_earlier(&other->blind, &blind);
+            see_earlier(&other->blind, &earliest);
     }
-    if (blind == NULL)
-        return;
-    path_announce(t, path, time_ns);
-    gap_volume(t, path,
-               &(struct gap_cause){
-                   .reason = blind->reason, .text = blind->text, .time_ns = blind->since_ns});
+    if (earliest != own)
+        gap_blind(t, path, earliest, GAP_STRANGER, time_ns);
+    if (own != NULL)
+        gap_blind(t, path, own, own->reason, time_ns);
 }

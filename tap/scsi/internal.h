@@ -78,6 +78,7 @@ struct path {
     enum unmapped_content unmapped_by_page;
     /* The last gap over all of it: nothing changed since when unit->changes is still the same. */
     bool whole_gap;
+    bool whole_gap_hearsay; /* it said only what happened on other paths */
     uint64_t whole_gap_changes;
     uint64_t whole_gap_ns;
     /* The last time for which another one was not said, because nothing had changed. */
@@ -163,7 +164,10 @@ struct ended_change {
     uint64_t end;
     uint64_t issued_ns;
     uint64_t ended_ns;
-    uint64_t newest_ns; /* of it and all before it, the greatest ended_ns */
+    uint64_t newest_ns;        /* of it and all before it, the greatest ended_ns */
+    const struct nexus *nexus; /* as `unit`; NULL: of no command */
+    uint64_t number;           /* of the command */
+    bool in_place;             /* its data says what was written, and not where */
 };
 
 enum { RECENT_CHANGES = 8192 };
@@ -181,11 +185,12 @@ struct tracker {
     uint64_t all_gap_ns;
     uint64_t all_hushed_ns; /* the last time for which none was said, for nothing had changed */
     uint16_t all_hushed_reason;
-    struct tokens *tokens;   /* NULL until one is needed */
-    struct exchange *copies; /* EXTENDED COPY in flight: they change other units than their own */
-    uint64_t reads;          /* that could be audited */
-    size_t audits;           /* of those in flight */
-    bool overlooks;          /* there was no memory to note a command in flight: no audits then */
+    struct tokens *tokens;    /* NULL until one is needed */
+    struct copies_told *told; /* likewise */
+    struct exchange *copies;  /* EXTENDED COPY in flight: they change other units than their own */
+    uint64_t reads;           /* that could be audited */
+    size_t audits;            /* of those in flight */
+    bool overlooks;           /* there was no memory to note a command in flight: no audits then */
     size_t path_count;
     size_t provisional_count; /* targets that have no name yet */
     struct sampler *samplers; /* of targets that are sampled */
@@ -300,6 +305,14 @@ struct change_source {
  */
 void change_copy(const struct ending *e, struct path *path, uint64_t lba, uint64_t blocks,
                  const struct change_source *source, uint64_t until);
+
+/* copied.c: a copy was given */
+void copied_note(const struct ending *e, struct path *path, uint64_t lba, uint64_t blocks,
+                 const struct change_source *source);
+/* A command begins that came late: copies that were given may have read what it writes. */
+void copied_open(struct exchange *x);
+void copied_forget(struct tracker *t);
+
 /* Blocks [first, end) are not known any more; UINT64_MAX is the end of the volume. */
 void change_gap(const struct ending *e, uint16_t reason, uint64_t first, uint64_t end,
                 const char *format, ...) __attribute__((format(printf, 5, 6)));
@@ -352,6 +365,8 @@ void region_segment(const struct ending *e, uint16_t reason, const char *text,
 
 /* rival.c */
 void rival_open(struct exchange *x);
+/* Where it may change its own unit, as far as the CDB tells; whatever its kind. */
+struct range rival_range(const struct exchange *x);
 void rival_close(struct exchange *x);
 void rival_free(struct rivals *r);
 /*
@@ -442,13 +457,15 @@ void target_set_provisional(struct tracker *t, struct target *target);
  */
 void alias_doubt(struct tracker *t, struct path *path, uint64_t first, uint64_t end,
                  uint64_t time_ns);
-/* The only session with a provisional target ended: nobody will find out which volumes it led to.
- */
-void alias_end(struct tracker *t, struct target *target, uint64_t time_ns);
+/* The only session with a provisional target is no longer followed: nobody will find out which
+ * volumes it led to. `lasts`: it may go on unseen. */
+void alias_end(struct tracker *t, struct target *target, bool lasts, uint64_t time_ns);
 /* One of them has no name: they may be one target, or lead to the same volumes. */
 bool alias_may_share(const struct target *a, const struct target *b);
 /* The path was announced just now: what changed on others before may have changed it. */
 void alias_newcomer(struct tracker *t, struct path *path);
+/* May it be a path to that unit, though nothing says so? */
+bool alias_may_be(const struct path *path, const struct unit *unit);
 /* May an open command change these blocks, of a unit that may be the same as this one? */
 bool alias_is_open(struct tracker *t, const struct unit *unit, uint64_t first, uint64_t end);
 

@@ -1,6 +1,7 @@
 #include "tap/scsi/payload.h"
 
 #include "common/crc32c.h"
+#include "common/digest.h"
 #include "common/zero.h"
 
 #include <stdlib.h>
@@ -349,6 +350,19 @@ uint32_t payload_crc32c(const struct payload *p, uint64_t offset, uint64_t bytes
         crc = crc32c(crc, data, part);
     }
     return crc;
+}
+
+uint64_t payload_id64(const struct payload *p) {
+    AUTO(sha256) sum = sha256_create();
+    uint64_t length = payload_length(p);
+    size_t part = 0;
+    for (uint64_t at = 0; sum != NULL && at < length; at += part) {
+        const uint8_t *data = payload_bytes(p, at, (size_t)(length - at), &part);
+        if (data == NULL)
+            return 0;
+        sha256_update(sum, data, part);
+    }
+    return sum != NULL ? sha256_finish_id64(sum) : 0;
 }
 
 bool payload_is_zero(const struct payload *p, uint64_t offset, uint64_t bytes) {

@@ -59,6 +59,11 @@ struct payload *payload_slice(const struct payload *p, uint64_t offset, uint64_t
 const uint8_t *payload_bytes(const struct payload *p, uint64_t offset, size_t want, size_t *bytes);
 /* Copies [offset, offset + bytes) out. False: some of it has not come. */
 bool payload_copy(const struct payload *p, uint64_t offset, uint8_t *to, size_t bytes);
+/*
+ * A number that tells contents apart (of complete data); 0: out of memory. A CRC would not: blocks
+ * that end in a CRC of themselves, as file systems keep them, all have the same one.
+ */
+uint64_t payload_id64(const struct payload *p);
 uint32_t payload_crc32c(const struct payload *p, uint64_t offset, uint64_t bytes);
 bool payload_is_zero(const struct payload *p, uint64_t offset, uint64_t bytes);
 

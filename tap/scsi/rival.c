@@ -14,7 +14,7 @@ enum {
 
 /* A write of just the same range, while the other's data had not all come. */
 struct pending {
-    uint32_t crc;
+    uint64_t id;           /* of its content; 0 unknown */
     uint64_t agreed_bytes; /* so many had come, and agreed; UINT64_MAX: they did not */
 };
 
@@ -40,8 +40,7 @@ static bool is_exact_kind(enum command_kind kind) {
            kind == COMMAND_UNMAP || kind == COMMAND_SCATTERED;
 }
 
-/* Of any kind that changes its own unit: where it may do so, as far as the CDB tells. */
-static struct range range_of(const struct exchange *x) {
+struct range rival_range(const struct exchange *x) {
     const struct command *command = &x->command;
     switch (command->kind) {
     case COMMAND_OPAQUE_RANGE:
@@ -75,10 +74,12 @@ static bool append_open(struct unit *unit, const struct open_change *change) {
 
 void rival_open(struct exchange *x) {
     struct tracker *t = x->nexus->tracker;
-    struct range range = range_of(x);
+    struct range range = rival_range(x);
     struct open_change change = {.first = range.start, .end = range.end, .exchange = x};
     x->recent_before = t->recent_count;
     x->came_late = x->issued_ns < t->newest_ns;
+    if (x->came_late)
+        copied_open(x);
     if (!command_changes_media(&x->command) || x->command.kind == COMMAND_EXTENDED_COPY)
         return;
     if (append_open(x->path->unit, &change))
@@ -196,10 +197,6 @@ static bool is_twin(const struct exchange *ended, const struct exchange *open) {
            ended->data_out_bytes == open->data_out_bytes && exchange_complete(ended) != NULL;
 }
 
-static uint32_t crc_of(const struct payload *payload) {
-    return payload_crc32c(payload, 0, payload_length(payload));
-}
-
 /* True when the twin's data is kept in mind, to be compared. */
 static bool note_twin(const struct payload *ended, struct exchange *open, uint64_t time_ns) {
     struct rivals *r = rivals_of(open);
@@ -208,7 +205,7 @@ static bool note_twin(const struct payload *ended, struct exchange *open, uint64
     if (time_ns > r->newest_ns)
         r->newest_ns = time_ns;
     struct pending *pending = &r->pending[r->pending_count++];
-    *pending = (struct pending){.crc = crc_of(ended)};
+    *pending = (struct pending){.id = payload_id64(ended)};
     if (open->payload == NULL)
         return true;
     bool agrees = payload_agrees(open->payload, ended);
@@ -249,7 +246,10 @@ void rival_note(struct unit *unit, const struct exchange *ended, uint64_t first,
                                       .first = first,
                                       .end = end,
                                       .issued_ns = ended->issued_ns,
-                                      .ended_ns = time_ns};
+                                      .ended_ns = time_ns,
+                                      .nexus = ended->nexus,
+                                      .number = ended->number,
+                                      .in_place = rival_range(ended).end != UINT64_MAX};
     remember(ended->nexus->tracker, &what);
     for (size_t i = 0; i < unit->open_count; i++) {
         struct open_change *change = &unit->open[i];
@@ -272,11 +272,12 @@ void rival_note_all(struct tracker *t, struct unit *unit, uint64_t time_ns) {
 static void settle_twins(struct exchange *x) {
     struct rivals *r = x->rivals;
     const struct payload *complete = exchange_complete(x);
-    uint32_t crc = complete != NULL && r->pending_count > 0 ? crc_of(complete) : 0;
+    uint64_t id = complete != NULL && r->pending_count > 0 ? payload_id64(complete) : 0;
     for (size_t i = 0; i < r->pending_count; i++) {
         const struct pending *pending = &r->pending[i];
         uint64_t arrived = x->payload != NULL ? payload_arrived(x->payload) : 0;
-        bool same = complete != NULL ? pending->crc == crc : pending->agreed_bytes == arrived;
+        bool same = complete != NULL ? pending->id != 0 && pending->id == id
+                                     : pending->agreed_bytes == arrived;
         if (same)
             r->agreed = true;
         else
@@ -291,7 +292,7 @@ static bool is_of(const struct ended_change *r, const struct unit *unit) {
 
 /* Of those that ended before it began here: was it in flight together with them? */
 static void compare_late(struct exchange *x, const struct ended_change *r, uint64_t time_ns) {
-    struct range own = range_of(x);
+    struct range own = rival_range(x);
     bool together = r->ended_ns > x->issued_ns && r->issued_ns < time_ns;
     if (!together || !is_of(r, x->path->unit) || r->first >= own.end || own.start >= r->end)
         return;
@@ -329,6 +330,47 @@ void rival_settle(struct exchange *x, uint64_t time_ns) {
         settle_late(x, time_ns);
     if (x->rivals != NULL)
         settle_twins(x);
+}
+
+static const char sent_twice[] = "data was sent twice, and which copy the target took is not known";
+
+static void doubt_ended(struct nexus *n, struct path *path, const struct ended_change *r) {
+    struct tracker *t = n->tracker;
+    uint32_t block_bytes = path->block_stale ? 0 : path->sink.block_bytes;
+    struct gap_cause cause = {.reason = GAP_STREAM_HOLE,
+                              .text = sent_twice,
+                              .time_ns = r->ended_ns,
+                              .issued_ns = r->issued_ns,
+                              .initiator = n->initiator};
+    bool fits = r->in_place && block_bytes > 0;
+    uint64_t first = fits ? r->first : 0;
+    uint64_t end = fits ? r->end : UINT64_MAX;
+    if (fits)
+        gap_blocks(t, path, first, end, block_bytes, &cause);
+    else
+        gap_volume(t, path, &cause);
+    alias_doubt(t, path, first, end, r->ended_ns);
+    if (t->samplers != NULL)
+        sample_touch(t, first, end);
+}
+
+void tracker_ended_dispute(struct nexus *n, uint64_t lun, uint64_t number) {
+    const struct tracker *t = n->tracker;
+    struct path *path = path_of(n, lun);
+    uint64_t oldest = t->recent_count > RECENT_CHANGES ? t->recent_count - RECENT_CHANGES : 0;
+    if (path == NULL)
+        return;
+    bool found = false;
+    for (uint64_t i = t->recent_count; i > oldest; i--) {
+        const struct ended_change *r = &t->recent[(i - 1) % RECENT_CHANGES];
+        if (r->nexus != n || r->number != number || r->unit != path->unit)
+            continue;
+        doubt_ended(n, path, r);
+        found = true;
+    }
+    /* Nobody remembers so far back. */
+    if (!found && oldest > 0)
+        tracker_unit_gap(n, lun, GAP_STREAM_HOLE, sent_twice, t->newest_ns);
 }
 
 bool rival_is_open(const struct unit *unit, const struct exchange *except, uint64_t first,

@@ -1,7 +1,7 @@
 #include "tap/scsi/internal.h"
 
 #include "common/clock.h"
-#include "common/crc32c.h"
+#include "common/digest.h"
 
 #include <utlist.h>
 
@@ -118,10 +118,10 @@ static bool has_many_values(const uint8_t *block, size_t bytes) {
     return values == LEAST_VALUES;
 }
 
-static bool has_room(const struct sampler *s, uint64_t lun, uint32_t crc) {
+static bool has_room(const struct sampler *s, uint64_t lun, uint64_t id) {
     size_t of_lun = 0;
     for (size_t i = 0; i < s->count; i++) {
-        if (s->samples[i].crc32c == crc)
+        if (s->samples[i].id == id)
             return false;
         of_lun += s->samples[i].lun == lun;
     }
@@ -166,12 +166,13 @@ void sample_take(const struct ending *e, uint64_t lba, uint64_t blocks,
     if (block == NULL || bytes != block_bytes || is_pattern(block, bytes) ||
         !has_many_values(block, bytes))
         return;
-    uint32_t crc = crc32c(0, block, bytes);
-    if (!has_room(s, path->sink.lun, crc) || !is_alone(e, lba))
+    /* No CRC: a block that ends in one of itself would be like any other that does. */
+    uint64_t id = digest_id64(block, bytes);
+    if (!has_room(s, path->sink.lun, id) || !is_alone(e, lba))
         return;
     s->samples[s->count++] = (struct tracker_sample){.number = ++e->t->sample_count,
                                                      .lun = path->sink.lun,
                                                      .lba = lba,
                                                      .block_bytes = block_bytes,
-                                                     .crc32c = crc};
+                                                     .id = id};
 }

@@ -23,6 +23,7 @@ void tracker_destroy(struct tracker *t) {
     while (t->oldest != NULL)
         exchange_destroy(t->oldest);
     token_forget(t, NULL);
+    copied_forget(t);
     targets_free(t);
     payload_pool_destroy(t->pool);
     free(t);
@@ -62,8 +63,10 @@ struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char
 struct nexus *tracker_nexus_open_provisional(struct tracker *t, uint8_t protocol,
                                              const char *initiator, const char *address) {
     struct target *target = target_of(t, protocol, address);
-    if (target != NULL)
+    if (target != NULL) {
         target_set_provisional(t, target);
+        target->gone = false;
+    }
     return open_nexus(t, target, initiator);
 }
 
@@ -74,7 +77,7 @@ void tracker_nexus_close(struct nexus *n, uint16_t reason, const char *text, uin
         tracker_abandon(n->exchanges, reason, text, time_ns);
     token_forget(n->tracker, n);
     if (reason != 0 && n->target->provisional && n->target->nexus_count == 1)
-        alias_end(n->tracker, n->target, time_ns);
+        alias_end(n->tracker, n->target, reason != GAP_NEXUS_LOST, time_ns);
     sample_end(n->tracker, n->target);
     target_leave(n->tracker, n->target);
     free(n);

@@ -109,7 +109,7 @@ struct tracker_sample {
     uint64_t lun;
     uint64_t lba;
     uint32_t block_bytes;
-    uint32_t crc32c; /* of the block */
+    uint64_t id; /* of the content: digest_id64() */
 };
 
 /* Begins anew, with commands issued after that time. False: too many sessions are sampled. */
@@ -175,6 +175,10 @@ bool tracker_data_out_equals(const struct exchange *x, uint64_t offset, const ui
                              size_t bytes);
 /* It was not, and it is not known which of both the device took: it is forgotten. */
 void tracker_data_out_dispute(struct exchange *x, uint64_t offset, uint64_t bytes);
+/* Tells a command of a nexus from the others. */
+uint64_t tracker_number(const struct exchange *x);
+/* The same when the command has ended, a short while ago: a gap over what it changed. */
+void tracker_ended_dispute(struct nexus *n, uint64_t lun, uint64_t number);
 /* Data from the device: kept only for commands whose answer the tracker reads. */
 void tracker_data_in(struct exchange *x, uint64_t offset, const uint8_t *data, size_t bytes);
 /* The data from the device turned out to be untrue: nothing is learned from it. */

@@ -1,26 +1,16 @@
 #include "tap/tcp/acks.h"
 
-#include "common/clock.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 enum { FEW_ACKS = 16 };
 
-/* Acknowledgements so close together are one, of the time of the first. */
-#define TOGETHER_NS NS_PER_MS
-/*
- * Where timestamps do not tell, the times of arrival do. A mirror port may deliver one direction so
- * much later than the other; a retransmission that nobody needed comes after more than that, nearly
- * always.
- */
-#define SKEW_NS (50 * NS_PER_MS)
-
 /* Is `entry` good for what `segment` says, too? */
 static bool is_same(const struct ack *entry, const struct tcp_segment *segment) {
     if (entry->stamped && segment->stamped)
         return entry->echo == segment->echo;
-    return entry->stamped == segment->stamped && segment->time_ns < entry->time_ns + TOGETHER_NS;
+    return entry->stamped == segment->stamped &&
+           segment->time_ns < entry->time_ns + ACKS_TOGETHER_NS;
 }
 
 static bool make_room(struct acks *a) {
@@ -69,7 +59,7 @@ void acks_forget(struct acks *a, uint64_t below) {
  * none of them is younger than what was first sent behind it.
  */
 static bool was_sent_later(const struct tcp_segment *segment, bool again, const struct ack *entry) {
-    bool much_later = segment->time_ns > entry->time_ns + SKEW_NS;
+    bool much_later = segment->time_ns > entry->time_ns + ACKS_SKEW_NS;
     if (entry->stamped && segment->stamped)
         return (int32_t)(segment->stamp - entry->echo) > 0 && (again || much_later);
     return much_later;

@@ -9,11 +9,21 @@
 #ifndef SANREWIND_TAP_ACKS_H
 #define SANREWIND_TAP_ACKS_H
 
+#include "common/clock.h"
 #include "tap/tcp/tcp.h"
 
 enum {
     ACKS_MOST = 1024, /* entries of one direction: about one for each millisecond */
 };
+
+/* Acknowledgements so close together are one, of the time of the first. */
+#define ACKS_TOGETHER_NS NS_PER_MS
+/*
+ * Where timestamps do not tell, the times of arrival do. A mirror port may deliver one direction so
+ * much later than the other; a retransmission that nobody needed comes after more than that, nearly
+ * always.
+ */
+#define ACKS_SKEW_NS (50 * NS_PER_MS)
 
 struct ack {
     uint64_t end;     /* all below was received */

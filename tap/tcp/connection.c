@@ -38,6 +38,7 @@ static void drop_held(struct tcp *t, struct connection *c) {
     for (unsigned i = 0; i < 2; i++) {
         held_release(&c->sides[i].held);
         acks_release(&c->sides[i].acks);
+        passed_release(&c->sides[i].passed, &t->passed);
     }
     table_account(t, c);
 }
@@ -71,27 +72,95 @@ static bool open_consumer(struct tcp *t, struct connection *c, uint64_t time_ns)
     return c->opened;
 }
 
-/* `bytes` of sequence space pass on; `kept` of them are at `data`, the rest is lost. */
-static void deliver(struct tcp *t, struct connection *c, unsigned from, const uint8_t *data,
-                    uint64_t kept, uint64_t bytes, uint64_t time_ns) {
-    enum tcp_direction direction = from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
+static enum tcp_direction direction_of(const struct connection *c, unsigned from) {
+    return from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
+}
+
+/* Behind the last byte that was given: a FIN takes a sequence number, too. */
+static uint64_t given_end(const struct side *side) {
+    return side->next - (side->closed ? 1 : 0);
+}
+
+/* One direction of a connection, for what is found out about bytes that were given. */
+struct giver {
+    struct tcp *t;
+    struct connection *c;
+    unsigned from;
+    uint64_t time_ns;
+};
+
+static void doubt_given(void *context, uint64_t start, uint64_t end) {
+    const struct giver *g = context;
+    struct connection *c = g->c;
+    g->t->counters.conflicting_bytes += end - start;
+    if (g->t->consumer.dispute != NULL && c->opened)
+        g->t->consumer.dispute(c->user, direction_of(c, g->from),
+                               given_end(&c->sides[g->from]) - start, end - start, g->time_ns);
+}
+
+static struct passed_doubt doubt_of(struct giver *g) {
+    return (struct passed_doubt){.context = g, .found = doubt_given, .budget = &g->t->passed};
+}
+
+void connection_answered(struct tcp *t, struct connection *c, unsigned from, uint64_t end,
+                         const struct tcp_segment *acknowledgement) {
+    struct giver giver = {t, c, from, acknowledgement->time_ns};
+    struct passed_doubt doubt = doubt_of(&giver);
+    passed_answer(&c->sides[from].passed, end, acknowledgement, &doubt);
+}
+
+/* The bytes of a span were given; some may have been acknowledged before they were seen. */
+static void note_given(struct tcp *t, struct connection *c, unsigned from,
+                       const struct span *span) {
     struct side *side = &c->sides[from];
+    struct passed_copy given = {.start = span->offset,
+                                .end = span->offset + span->kept,
+                                .time_ns = span->time_ns,
+                                .stamp = span->stamp,
+                                .stamped = span->stamped,
+                                .again = span->again};
+    bool extended = passed_extend(&side->passed, &given, t->now_ns);
+    if (extended && side->acks.count == 0)
+        return;
+    struct giver giver = {t, c, from, span->time_ns};
+    struct passed_doubt doubt = doubt_of(&giver);
+    if (!extended)
+        passed_note(&side->passed, &given, t->now_ns,
+                    clock_minus(t->now_ns, t->limits.reorder_window_ns), &doubt);
+    for (uint32_t i = side->acks.first; i < side->acks.count; i++) {
+        const struct ack *ack = &side->acks.list[i];
+        struct tcp_segment answer = {
+            .time_ns = ack->time_ns, .echo = ack->echo, .stamped = ack->stamped};
+        passed_answer(&side->passed, ack->end, &answer, &doubt);
+        if (ack->end >= given.end)
+            break;
+    }
+}
+
+/* The bytes of a span pass on; those that were kept are at `data`, the rest is lost. */
+static void deliver(struct tcp *t, struct connection *c, unsigned from, const struct span *span,
+                    const uint8_t *data) {
+    enum tcp_direction direction = direction_of(c, from);
+    struct side *side = &c->sides[from];
+    uint64_t time_ns = span->time_ns;
     if (time_ns < side->delivered_ns)
         time_ns = side->delivered_ns; /* behind what had to come first */
     side->delivered_ns = time_ns;
-    side->next += bytes;
-    acks_forget(&side->acks, side->next);
+    side->next += span->bytes;
     bool wanted = c->opened || open_consumer(t, c, time_ns);
-    if (wanted && kept > 0)
-        wanted = t->consumer.data(c->user, direction, data, (size_t)kept, time_ns);
-    if (bytes > kept) {
+    if (wanted && span->kept > 0)
+        wanted = t->consumer.data(c->user, direction, data, span->kept, time_ns);
+    if (span->bytes > span->kept) {
         t->counters.holes++;
-        t->counters.hole_bytes += bytes - kept;
+        t->counters.hole_bytes += span->bytes - span->kept;
         if (wanted)
-            wanted = t->consumer.hole(c->user, direction, bytes - kept, time_ns);
+            wanted = t->consumer.hole(c->user, direction, span->bytes - span->kept, time_ns);
     }
     if (!wanted)
         ignore(t, c);
+    else if (span->kept > 0 && t->consumer.again != NULL)
+        note_given(t, c, from, span);
+    acks_forget(&side->acks, side->next);
 }
 
 /*
@@ -132,6 +201,12 @@ static void close_connection(struct tcp *t, struct connection *c, enum tcp_end w
     table_sort_in(t, c);
 }
 
+/* Sent after what lies behind it: not for the first time. */
+static bool was_sent_again(const struct side *side, const struct span *span) {
+    return span->stamped && span->offset + span->bytes < side->high &&
+           (int32_t)(span->stamp - side->high_stamp) > 0;
+}
+
 /* Deliver the front of one direction if nothing is missing before it; forced: whatever it needs. */
 static bool step(struct tcp *t, struct connection *c, unsigned from, bool forced) {
     struct side *side = &c->sides[from];
@@ -146,7 +221,8 @@ static bool step(struct tcp *t, struct connection *c, unsigned from, bool forced
         return true;
     }
     AUTO_FREE struct piece *piece = held_pop(&side->held);
-    deliver(t, c, from, piece->data, piece->span.kept, piece->span.bytes, piece->span.time_ns);
+    piece->span.again = piece->span.again || was_sent_again(side, &piece->span);
+    deliver(t, c, from, &piece->span, piece->data);
     return true;
 }
 
@@ -206,18 +282,11 @@ static struct span rest_of(const struct span *span, uint64_t start, struct curso
     return rest;
 }
 
-/* Sent after what lies behind it: not for the first time. */
-static bool is_sent_again(const struct side *side, const struct tcp_segment *segment,
-                          uint64_t end) {
-    return segment->stamped && end < side->high && (int32_t)(segment->stamp - side->high_stamp) > 0;
-}
-
 /* Leaves out what the receiver had before it was sent. False when nothing remains. */
 static bool believe(struct tcp *t, const struct side *side, const struct tcp_segment *segment,
                     struct span *span, struct cursor *data) {
     uint64_t end = span->offset + span->bytes;
-    bool again = is_sent_again(side, segment, end);
-    uint64_t known_end = least(acks_before(&side->acks, segment, again), end);
+    uint64_t known_end = least(acks_before(&side->acks, segment, span->again), end);
     if (known_end <= span->offset)
         return true;
     t->counters.sent_needlessly += known_end - span->offset;
@@ -225,61 +294,56 @@ static bool believe(struct tcp *t, const struct side *side, const struct tcp_seg
     return span->bytes > 0;
 }
 
-static enum tcp_direction direction_of(const struct connection *c, unsigned from) {
-    return from == c->client ? TCP_TO_SERVER : TCP_TO_CLIENT;
-}
-
-static void lose_dispute(struct tcp *t, const struct connection *c, unsigned from,
-                         const struct dispute *d, uint64_t time_ns) {
-    const struct side *side = &c->sides[from];
-    t->counters.conflicting_bytes += d->end - d->start;
-    if (t->consumer.dispute != NULL && c->opened)
-        t->consumer.dispute(c->user, direction_of(c, from), side->next - d->start,
-                            d->end - d->start, time_ns);
-}
-
-/* Bytes that were delivered come again: those that the receiver may still have had use for. */
+/* Bytes that were given come again. */
 static void compare_again(struct tcp *t, struct connection *c, unsigned from,
-                          const struct tcp_segment *segment, uint64_t offset) {
+                          const struct span *span, struct cursor data) {
     struct side *side = &c->sides[from];
-    uint64_t start = offset > side->acked ? offset : side->acked;
-    uint64_t end = least(side->next, offset + segment->data_bytes);
+    uint64_t first = passed_start(&side->passed);
+    uint64_t start = span->offset > first ? span->offset : first;
+    uint64_t end = least(given_end(side), span->offset + span->kept);
     if (start >= end || t->consumer.again == NULL || !c->opened)
         return;
-    struct cursor data = cursor_of(segment->data, segment->data_bytes);
-    cursor_skip(&data, (size_t)(start - offset));
-    if (!t->consumer.again(c->user, direction_of(c, from), side->next - start, data.next,
-                           (size_t)(end - start)))
-        return;
-    struct dispute d = {start, end, segment->stamp, segment->stamped};
-    if (side->dispute_count < DISPUTES)
-        side->disputes[side->dispute_count++] = d;
+    cursor_skip(&data, (size_t)(start - span->offset));
+    struct passed_copy copy = {start, end, span->time_ns, span->stamp, span->stamped, span->again};
+    enum tcp_copy found = t->consumer.again(c->user, direction_of(c, from), given_end(side) - start,
+                                            data.next, (size_t)(end - start));
+    struct giver giver = {t, c, from, span->time_ns};
+    struct passed_doubt doubt = doubt_of(&giver);
+    if (found == TCP_COPY_DIFFERS)
+        passed_differs(&side->passed, &copy, &doubt);
+    else if (found == TCP_COPY_FORGOTTEN)
+        passed_forgotten(&side->passed, &copy, &doubt);
     else
-        lose_dispute(t, c, from, &d, segment->time_ns);
+        passed_equals(&side->passed, &copy, &doubt);
 }
 
-void connection_judge(struct tcp *t, struct connection *c, unsigned from,
-                      const struct tcp_segment *acknowledgement) {
-    struct side *side = &c->sides[from];
-    uint8_t kept = 0;
-    for (uint8_t i = 0; i < side->dispute_count; i++) {
-        struct dispute d = side->disputes[i];
-        bool later =
-            d.stamped && acknowledgement->stamped && (int32_t)(d.stamp - acknowledgement->echo) > 0;
-        if (d.end > side->acked)
-            side->disputes[kept++] = d;
-        else if (!later)
-            lose_dispute(t, c, from, &d, acknowledgement->time_ns);
-    }
-    side->dispute_count = kept;
+/* Later bytes tell of earlier ones that were sent after them. */
+static void look_behind(struct tcp *t, struct connection *c, unsigned from,
+                        const struct span *span) {
+    struct passed *passed = &c->sides[from].passed;
+    if (!span->stamped || !passed_has_later(passed, span->stamp))
+        return;
+    struct giver giver = {t, c, from, span->time_ns};
+    struct passed_doubt doubt = doubt_of(&giver);
+    passed_behind(passed, span->offset, span->stamp, &doubt);
 }
 
 void connection_take(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment, uint64_t offset, uint64_t needs) {
     struct side *side = &c->sides[from];
     uint64_t end = offset + segment->wire_bytes;
+    struct span span = {.offset = offset,
+                        .needs = needs,
+                        .time_ns = segment->time_ns,
+                        .bytes = segment->wire_bytes,
+                        .kept = segment->data_bytes,
+                        .stamp = segment->stamp,
+                        .stamped = segment->stamped};
+    struct cursor data = cursor_of(segment->data, segment->data_bytes);
+    span.again = was_sent_again(side, &span);
+    look_behind(t, c, from, &span);
     if (offset < side->next && c->state == CONNECTION_OPEN)
-        compare_again(t, c, from, segment, offset);
+        compare_again(t, c, from, &span, data);
     if (end <= side->next && c->state == CONNECTION_OPEN) {
         t->counters.duplicate_bytes += segment->wire_bytes;
         return;
@@ -288,12 +352,6 @@ void connection_take(struct tcp *t, struct connection *c, unsigned from,
         side->fin_at = SIDE_NEVER;
     if (side->closed)
         reopen(t, c, from);
-    struct span span = {.offset = offset,
-                        .needs = needs,
-                        .time_ns = segment->time_ns,
-                        .bytes = segment->wire_bytes,
-                        .kept = segment->data_bytes};
-    struct cursor data = cursor_of(segment->data, segment->data_bytes);
     if (c->state == CONNECTION_OPEN && offset < side->next) {
         t->counters.duplicate_bytes += side->next - offset;
         span = rest_of(&span, side->next, &data);
@@ -303,8 +361,10 @@ void connection_take(struct tcp *t, struct connection *c, unsigned from,
     if (c->state == CONNECTION_OPEN && span.offset == side->next &&
         needs <= c->sides[1 - from].next) {
         uint64_t stop = least(end, front_offset(side));
-        uint64_t kept = least(span.kept, stop - span.offset);
-        deliver(t, c, from, data.next, kept, stop - span.offset, segment->time_ns);
+        struct span now = span;
+        now.bytes = (uint32_t)(stop - span.offset);
+        now.kept = (uint32_t)least(span.kept, now.bytes);
+        deliver(t, c, from, &now, data.next);
         if (stop == end)
             return;
         span = rest_of(&span, stop, &data);

@@ -26,6 +26,9 @@ struct span {
     uint64_t time_ns; /* packet time */
     uint32_t bytes;   /* of sequence space */
     uint32_t kept; /* of them captured, from the first on: fewer when the capture cut the segment */
+    uint32_t stamp; /* RFC 7323 TSval, where `stamped` */
+    bool stamped;
+    bool again; /* it was sent after what lies behind it */
 };
 
 struct piece {

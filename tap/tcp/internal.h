@@ -12,6 +12,7 @@
 
 #include "tap/tcp/acks.h"
 #include "tap/tcp/held.h"
+#include "tap/tcp/passed.h"
 #include "tap/tcp/tcp.h"
 
 #include <string.h>
@@ -24,18 +25,6 @@
 /* The largest window there can be (RFC 7323, 2.3): what lies farther ahead isn't of this
  * connection. */
 #define SIDE_WINDOW UINT64_C(0x40000000)
-
-/*
- * Bytes that were delivered, and came again with other values before they were acknowledged. The
- * timestamps of the acknowledgement tell whether the second copy can be the one that was received.
- */
-struct dispute {
-    uint64_t start;
-    uint64_t end;
-    uint32_t stamp;
-    bool stamped;
-};
-enum { DISPUTES = 4 };
 
 /* One direction: what its sender sent. */
 struct side {
@@ -54,12 +43,11 @@ struct side {
     uint64_t reset_at;     /* SIDE_NEVER until its RST is seen */
     uint64_t last_ns;      /* packet time of its last segment that fitted */
     uint64_t delivered_ns; /* time given with its last bytes */
-    struct dispute disputes[DISPUTES];
-    uint8_t dispute_count;
     struct held held;
-    uint64_t high;       /* end of the farthest bytes seen */
-    uint32_t high_stamp; /* TSval of the segment that carried them first */
-    struct acks acks;    /* of bytes at and behind `next` */
+    uint64_t high;        /* end of the farthest bytes seen */
+    uint32_t high_stamp;  /* TSval of the segment that carried them first */
+    struct acks acks;     /* of bytes at and behind `next` */
+    struct passed passed; /* of those before it */
 };
 
 enum connection_state {
@@ -103,9 +91,10 @@ struct tcp {
     struct tcp_consumer consumer;
     struct tcp_limits limits;
     struct tcp_counters counters;
-    uint64_t now_ns;                /* the latest packet time seen */
-    uint64_t hash_seed;             /* so that nobody can aim at one bucket */
-    size_t held_memory;             /* of all connections */
+    uint64_t now_ns;    /* the latest packet time seen */
+    uint64_t hash_seed; /* so that nobody can aim at one bucket */
+    size_t held_memory; /* of all connections */
+    struct passed_budget passed;
     struct connection *connections; /* uthash */
     struct connection *last;        /* found last; NULL: none, or it is gone */
     /* Every connection is in one of these two, least recently active first. Cheap: nothing is lost
@@ -154,9 +143,9 @@ bool connection_waits(const struct connection *c);
 /* The segment's bytes: delivered at once where possible, otherwise held. */
 void connection_take(struct tcp *t, struct connection *c, unsigned from,
                      const struct tcp_segment *segment, uint64_t offset, uint64_t needs);
-/* The other side acknowledged: which of two copies had it received? */
-void connection_judge(struct tcp *t, struct connection *c, unsigned from,
-                      const struct tcp_segment *acknowledgement);
+/* The other side has all below `end`: which of two copies had it received? */
+void connection_answered(struct tcp *t, struct connection *c, unsigned from, uint64_t end,
+                         const struct tcp_segment *acknowledgement);
 /* Deliver all that has become deliverable. */
 void connection_pump(struct tcp *t, struct connection *c);
 /* Acknowledged a window ago and not here: lost. True when something was declared or forced. */

@@ -86,6 +86,7 @@ void table_remove(struct tcp *t, struct connection *c) {
     for (unsigned i = 0; i < 2; i++) {
         held_release(&c->sides[i].held);
         acks_release(&c->sides[i].acks);
+        passed_release(&c->sides[i].passed, &t->passed);
     }
     table_account(t, c);
     if (c->waiting)

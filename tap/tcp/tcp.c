@@ -10,6 +10,9 @@
 /* Farther behind than any retransmission: no sender has so much unacknowledged. */
 #define SIDE_PAST (UINT64_C(64) << 20)
 
+/* Of what may be held back, so much more for what passed. */
+#define PASSED_SHARE 8
+
 struct tcp_limits tcp_default_limits(void) {
     return (struct tcp_limits){
         .connections = 65536,
@@ -26,6 +29,7 @@ struct tcp *tcp_create(const struct tcp_consumer *consumer, const struct tcp_lim
         return NULL;
     t->consumer = *consumer;
     t->limits = *limits;
+    t->passed.most = limits->total_bytes / PASSED_SHARE / sizeof(struct passed_run);
     if (getrandom(&t->hash_seed, sizeof t->hash_seed, GRND_NONBLOCK) < 0)
         t->hash_seed = clock_mono().ns;
     return t;
@@ -126,8 +130,8 @@ static uint64_t take_acknowledgement(struct tcp *t, struct connection *c, unsign
         acks_note(&other->acks, offset, segment);
     if (offset > other->acked)
         other->acked = offset;
-    if (other->dispute_count > 0)
-        connection_judge(t, c, 1 - from, segment);
+    if (passed_awaits(&other->passed, offset, segment))
+        connection_answered(t, c, 1 - from, offset, segment);
     if (!other->seen && offset < other->low)
         other->low = offset;
     return offset;

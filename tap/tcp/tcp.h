@@ -86,6 +86,13 @@ enum tcp_end {
     TCP_END_SHUTDOWN, /* the monitor ends: tcp_destroy */
 };
 
+/* Bytes that come again, beside what they were. */
+enum tcp_copy {
+    TCP_COPY_SAME, /* or it does not matter */
+    TCP_COPY_DIFFERS,
+    TCP_COPY_FORGOTTEN, /* nobody knows any more what they were */
+};
+
 /*
  * What is done with the bytes. `connection` is what open() returned.
  *
@@ -98,9 +105,9 @@ enum tcp_end {
  * lost for good; data() goes on behind them. Its time_ns is one at which none of them had passed
  * yet, and may be older than what was given before. close: the last call for it.
  *
- * Both may be NULL: again: bytes that were given before, beginning `back` bytes before the end of
- * what was given, were sent again before anybody acknowledged them; return true when they are not
- * the same. dispute: of bytes that were not, nobody knows which of both copies the receiver took.
+ * Both may be NULL: again: bytes that were given lately, beginning `back` bytes before the end of
+ * what was given, came again: are they the same? dispute: of bytes that were given lately, nobody
+ * knows whether the receiver took these, or other ones that were sent in their place.
  */
 struct tcp_consumer {
     void *context; /* for open */
@@ -110,8 +117,8 @@ struct tcp_consumer {
                  uint64_t time_ns);
     bool (*hole)(void *connection, enum tcp_direction direction, uint64_t bytes, uint64_t time_ns);
     void (*close)(void *connection, enum tcp_end why, uint64_t time_ns);
-    bool (*again)(void *connection, enum tcp_direction direction, uint64_t back,
-                  const uint8_t *data, size_t bytes);
+    enum tcp_copy (*again)(void *connection, enum tcp_direction direction, uint64_t back,
+                           const uint8_t *data, size_t bytes);
     void (*dispute)(void *connection, enum tcp_direction direction, uint64_t back, uint64_t bytes,
                     uint64_t time_ns);
 };
@@ -134,7 +141,7 @@ struct tcp_counters {
     uint64_t holes;           /* declared lost */
     uint64_t hole_bytes;
     uint64_t cut_segments;      /* cut by the capture's snap length */
-    uint64_t conflicting_bytes; /* retransmitted with other bytes, while still held: lost */
+    uint64_t conflicting_bytes; /* sent twice, and which copy was received is not known: lost */
     uint64_t outside_window;    /* segments that are not of the connection on their ports */
     uint64_t connections;
     uint64_t evicted;

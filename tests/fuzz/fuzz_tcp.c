@@ -7,7 +7,7 @@
  * u16 LE | time step in ms u8 | what u8 (bit 7: the sender's numbers jump by 2^30)
  *
  * with tight limits. The consumer's rules are checked: nothing before open or after close, every
- * open ended, bytes and holes never empty.
+ * open ended, bytes and holes never empty, and nothing asked of bytes that were not given.
  */
 #include "common/clock.h"
 #include "common/cursor.h"
@@ -21,6 +21,7 @@ enum { CONNECTIONS = 4, PAYLOAD = 1 << 16, OPEN_AT_ONCE = 64 };
 
 struct listener {
     bool open;
+    uint64_t given[2]; /* bytes and holes, by direction */
 };
 
 struct world {
@@ -45,7 +46,7 @@ static void *on_open(void *context, const struct tcp_endpoints *endpoints, bool 
     for (unsigned i = 0; i < OPEN_AT_ONCE; i++) {
         if (w->listeners[i].open)
             continue;
-        w->listeners[i].open = true;
+        w->listeners[i] = (struct listener){.open = true};
         return &w->listeners[i];
     }
     abort(); /* more connections at once than the limit allows */
@@ -60,8 +61,9 @@ static bool goes_on(struct listener *listener) {
 
 static bool on_data(void *connection, enum tcp_direction direction, const uint8_t *data,
                     size_t bytes, uint64_t time_ns) {
-    (void)direction;
+    struct listener *listener = connection;
     (void)time_ns;
+    listener->given[direction] += bytes;
     if (bytes == 0)
         abort();
     world.sum += data[0] + data[bytes - 1];
@@ -70,11 +72,32 @@ static bool on_data(void *connection, enum tcp_direction direction, const uint8_
 
 static bool on_hole(void *connection, enum tcp_direction direction, uint64_t bytes,
                     uint64_t time_ns) {
-    (void)direction;
+    struct listener *listener = connection;
     (void)time_ns;
+    listener->given[direction] += bytes;
     if (bytes == 0)
         abort();
     return goes_on(connection);
+}
+
+static void check_given(const struct listener *listener, enum tcp_direction direction,
+                        uint64_t back, uint64_t bytes) {
+    if (!listener->open || bytes == 0 || bytes > back || back > listener->given[direction])
+        abort();
+}
+
+static enum tcp_copy on_again(void *connection, enum tcp_direction direction, uint64_t back,
+                              const uint8_t *data, size_t bytes) {
+    static const enum tcp_copy answers[] = {TCP_COPY_SAME, TCP_COPY_DIFFERS, TCP_COPY_FORGOTTEN};
+    check_given(connection, direction, back, bytes);
+    world.sum += data[0] + data[bytes - 1];
+    return answers[++world.events % 3];
+}
+
+static void on_dispute(void *connection, enum tcp_direction direction, uint64_t back,
+                       uint64_t bytes, uint64_t time_ns) {
+    (void)time_ns;
+    check_given(connection, direction, back, bytes);
 }
 
 static void on_close(void *connection, enum tcp_end why, uint64_t time_ns) {
@@ -122,8 +145,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                 .total_bytes = 30000,
                                 .reorder_window_ns = 500 * NS_PER_MS,
                                 .idle_ns = 5 * NS_PER_SECOND};
-    struct tcp_consumer consumer = {
-        .context = &world, .open = on_open, .data = on_data, .hole = on_hole, .close = on_close};
+    struct tcp_consumer consumer = {.context = &world,
+                                    .open = on_open,
+                                    .data = on_data,
+                                    .hole = on_hole,
+                                    .close = on_close,
+                                    .again = on_again,
+                                    .dispute = on_dispute};
     world = (struct world){.time_ns = NS_PER_SECOND};
     for (unsigned i = 0; i < CONNECTIONS; i++)
         world.next[i][0] = i * 0x5fffff00u;

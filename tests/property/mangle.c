@@ -29,13 +29,17 @@ static unsigned be16(const uint8_t *at) {
     return (unsigned)at[0] << 8 | at[1];
 }
 
+static uint32_t be32(const uint8_t *at) {
+    return (uint32_t)be16(at) << 16 | be16(at + 2);
+}
+
 static void put_be16(uint8_t *at, size_t value) {
     at[0] = (uint8_t)(value >> 8);
     at[1] = (uint8_t)value;
 }
 
 static void add_be32(uint8_t *at, uint32_t more) {
-    uint32_t value = (uint32_t)be16(at) << 16 | be16(at + 2);
+    uint32_t value = be32(at);
     value += more;
     put_be16(at, value >> 16);
     put_be16(at + 2, value & 0xffff);
@@ -132,8 +136,8 @@ static void shift(const struct mangle *m, const struct packets *from, struct pac
     }
     const uint8_t *tcp = from->list[m->at].data + place.tcp;
     bool to_server = be16(tcp + 2) == m->server_port;
-    uint32_t sequence = (uint32_t)be16(tcp + 4) << 16 | be16(tcp + 6);
-    uint32_t acknowledged = (uint32_t)be16(tcp + 8) << 16 | be16(tcp + 10);
+    uint32_t sequence = be32(tcp + 4);
+    uint32_t acknowledged = be32(tcp + 8);
     uint32_t more[2]; /* [1]: numbers of what goes to the server */
     more[to_server] = 0U - sequence - 1;
     more[!to_server] = 0U - acknowledged - 1;
@@ -206,10 +210,6 @@ static void pick(const struct mangle *m, const struct packets *from, struct pack
 
 /* --- bytes in other segments -------------------------------------------------------------------*/
 
-static uint32_t be32(const uint8_t *at) {
-    return (uint32_t)be16(at) << 16 | be16(at + 2);
-}
-
 static uint32_t sequence_of(const struct packet *packet, const struct place *place) {
     return be32(packet->data + place->tcp + 4);
 }
@@ -262,7 +262,8 @@ static struct packet joined(const struct packets *from, size_t first, size_t cou
     size_t at = place.data;
     struct place part;
     for (size_t i = first; i < first + count; i++) {
-        find_tcp(&from->list[i], &part);
+        if (!find_tcp(&from->list[i], &part))
+            abort();
         memcpy(bytes + at, from->list[i].data + part.data, part.end - part.data);
         at += part.end - part.data;
     }
@@ -526,6 +527,52 @@ void mangle_apply(const struct mangle *m, const struct packets *from, struct pac
         flip(m, from, to);
     else
         pick(m, from, to);
+}
+
+/* RFC 7323 TSval, where it is as everybody aligns it (appendix A). */
+static bool find_stamp(const struct packet *packet, const struct place *place, uint32_t *stamp) {
+    static const uint8_t aligned[] = {1, 1, 8, 10};
+    const uint8_t *options = packet->data + place->tcp + TCP_LEAST_BYTES;
+    if (place->data < place->tcp + TCP_LEAST_BYTES + 12 ||
+        memcmp(options, aligned, sizeof aligned) != 0)
+        return false;
+    *stamp = be32(options + sizeof aligned);
+    return true;
+}
+
+/* The farthest bytes of one direction. */
+struct farthest {
+    uint32_t ports;
+    uint32_t end;
+    uint32_t stamp;
+};
+
+bool mangle_finds_copies(const struct packets *from) {
+    enum { FLOWS = 64 };
+    struct farthest flows[FLOWS];
+    size_t count = 0;
+    for (size_t i = 0; i < from->count; i++) {
+        const uint8_t *data = from->list[i].data;
+        struct place place;
+        struct farthest this;
+        if (!find_tcp(&from->list[i], &place) || place.end == place.data ||
+            !find_stamp(&from->list[i], &place, &this.stamp))
+            continue;
+        this.ports = be32(data + place.tcp);
+        this.end = be32(data + place.tcp + 4) + (uint32_t)(place.end - place.data);
+        size_t f = 0;
+        while (f < count && flows[f].ports != this.ports)
+            f++;
+        if (f == FLOWS)
+            return true;
+        bool behind = f < count && (int32_t)(this.end - flows[f].end) <= 0;
+        if (behind && (int32_t)(this.stamp - flows[f].stamp) > 0)
+            return true;
+        count += f == count;
+        if (!behind)
+            flows[f] = this;
+    }
+    return false;
 }
 
 bool mangle_keeps_times(const struct mangle *m) {

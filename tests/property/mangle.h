@@ -39,6 +39,11 @@ struct mangle {
 void mangle_apply(const struct mangle *m, const struct packets *from, struct packets *to);
 /* Does it leave packets with the times they had, and lose nothing that comes again later? */
 bool mangle_keeps_times(const struct mangle *m);
+/*
+ * Was something sent again? Then, which of its copies came before an acknowledgement, only the
+ * order tells.
+ */
+bool mangle_finds_copies(const struct packets *from);
 /* "remove(at=5, count=1, seed=7)" */
 void mangle_describe(const struct mangle *m, char *text, size_t size);
 

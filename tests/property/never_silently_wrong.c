@@ -36,6 +36,7 @@ struct trial {
     struct packets packets;
     struct packets mangled;
     struct replay reference;
+    bool copies; /* mangle_finds_copies() */
     struct replay replay;
     struct model right[TRUTH_VOLUMES];
     struct model seen[TRUTH_VOLUMES];
@@ -127,13 +128,17 @@ static bool check_truth(struct trial *t) {
     return good && agreed > 0 && t->reference.late == 0 && t->all_right.refuted == 0;
 }
 
-/* Reordering between connections can make writes overlap that did not. */
+/*
+ * Reordering between connections can make writes overlap that did not. And what was sent again in
+ * the capture is in doubt when it is no longer clear which copy came first.
+ */
 static bool is_harmless(const struct trial *t, const struct mangle *m) {
     bool one_path = t->truth.file_count == 1;
+    bool copies = t->copies && t->replay.sent_again;
     switch (m->kind) {
     case MANGLE_REORDER:
     case MANGLE_SKEW:
-        return one_path && !t->reference.sent_again;
+        return one_path && !copies;
     case MANGLE_LATE:
         return !t->reference.sent_again;
     case MANGLE_RESTART:
@@ -141,10 +146,11 @@ static bool is_harmless(const struct trial *t, const struct mangle *m) {
     case MANGLE_DUPLICATE:
     case MANGLE_SHIFT:
     case MANGLE_SPLIT:
-    case MANGLE_AGAIN:
         return true;
     case MANGLE_MERGE:
         return !t->fcip; /* whose frames lose the times by which they are told apart */
+    case MANGLE_AGAIN:
+        return !copies;
     default:
         return false;
     }
@@ -365,9 +371,6 @@ static struct mangle random_mangle(struct trial *t, uint64_t *state) {
             MANGLE_LATE,  MANGLE_SKEW,      MANGLE_FLIP,    MANGLE_RESTART,
         };
         m.kind = kinds[dice % (sizeof kinds / sizeof kinds[0])];
-        /* Which of two copies that differ came before an acknowledgement, only the order tells. */
-        if (m.kind == MANGLE_REORDER && t->reference.sent_again)
-            m.kind = MANGLE_DUPLICATE;
         if (m.kind == MANGLE_FLIP && !t->digests)
             m.kind = MANGLE_BEHEAD;
         m.count = random_count(m.kind, number);
@@ -451,6 +454,9 @@ static int prepare(struct trial *t, const char *directory, const char *capture, 
     t->all_right = (struct models){.list = t->right, .count = t->truth.volume_count};
     t->all_seen = (struct models){.list = t->seen, .count = t->truth.volume_count};
     replay_run(&t->reference, &t->packets);
+    t->copies = mangle_finds_copies(&t->packets);
+    if (t->copies)
+        printf("some of it was sent again\n");
     return 0;
 }
 

@@ -10,6 +10,10 @@
 
 enum { BATCHES = 4 };
 
+static bool says(const struct gap_record *gap, const char *words) {
+    return memmem(gap->text, gap->text_bytes, words, strlen(words)) != NULL;
+}
+
 static void keep(struct replay *r, const struct record *record) {
     if (r->count == r->capacity) {
         r->capacity = r->capacity > 0 ? 2 * r->capacity : 1024;
@@ -59,6 +63,8 @@ static void take(struct replay *r, const struct record *record) {
     }
     if (record->type == RECORD_PATH)
         note_path(r, record->path.path);
+    if (record->type == RECORD_GAP)
+        r->sent_again |= says(&record->gap, "sent again") || says(&record->gap, "sent twice");
     r->late += is_late(r, record);
     keep(r, record);
 }
@@ -134,7 +140,7 @@ static void finish(struct run *run, struct replay *r) {
     char text[1024];
     pipeline_finish(run->pipeline);
     pipeline_describe(run->pipeline, text, sizeof text);
-    r->sent_again = strstr(text, "sent again") != NULL;
+    r->sent_again |= strstr(text, "sent again") != NULL;
     publisher_end(run->publisher, run->newest_ns, &none);
     qsort(r->records, r->count, sizeof *r->records, compare);
     end(run);
@@ -147,6 +153,7 @@ static void clear(struct replay *r) {
     r->promised_ns = 0;
     r->kept_ns = 0;
     r->restarted = false;
+    r->sent_again = false;
     packets_clear(&r->frames);
 }
 
@@ -170,23 +177,21 @@ static bool is_resumed(const struct replay *r, uint64_t path) {
     return false;
 }
 
-static uint64_t newest_update(const struct replay *r, size_t count, uint64_t path) {
+/* The last before the new stream; 0: none. */
+static uint64_t newest_update_ns(const struct replay *r, uint64_t path, uint64_t first_ns) {
     uint64_t newest_ns = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < r->count; i++) {
         const struct record *record = &r->records[i].record;
         if (record->type == RECORD_UPDATE && record->update.path == path &&
-            record->update.time_ns > newest_ns)
+            record->update.time_ns <= first_ns && record->update.time_ns > newest_ns)
             newest_ns = record->update.time_ns;
     }
     return newest_ns;
 }
 
-/*
- * As recoveryd does it: behind the last promise, behind the newest update of the `earlier` records,
- * which the old monitor gave (nothing was missed before it), and where the new stream begins.
- */
-static void doubt_restart(struct replay *r, size_t known, size_t earlier, uint64_t promised_ns,
-                          uint64_t first_ns) {
+/* As recoveryd does it: behind the last promise, behind the last update, and where the new stream
+ * begins. */
+static void doubt_restart(struct replay *r, size_t known, uint64_t promised_ns, uint64_t first_ns) {
     for (size_t i = 0; i < known; i++) {
         struct record gap = {.type = RECORD_GAP,
                              .gap = {.time_ns = promised_ns + 1,
@@ -196,7 +201,7 @@ static void doubt_restart(struct replay *r, size_t known, size_t earlier, uint64
         if (is_resumed(r, gap.gap.path))
             continue;
         keep(r, &gap);
-        gap.gap.time_ns = newest_update(r, earlier, gap.gap.path);
+        gap.gap.time_ns = newest_update_ns(r, gap.gap.path, first_ns);
         if (gap.gap.time_ns > promised_ns)
             keep(r, &gap);
         gap.gap.time_ns = first_ns;
@@ -227,7 +232,6 @@ void replay_run_restarted(struct replay *r, const struct packets *packets, size_
     r->restarted = true;
     r->kept_ns = past.promised_ns;
     size_t known = r->path_count;
-    size_t earlier = r->count;
     size_t next = at + missed < packets->count ? at + missed : packets->count - 1;
     uint64_t first_ns = packets->list[next].time_ns;
     begin(&run, r, 2);
@@ -239,7 +243,7 @@ void replay_run_restarted(struct replay *r, const struct packets *packets, size_
     feed(&run, packets, next, packets->count);
     pipeline_finish(run.pipeline);
     publisher_end(run.publisher, run.newest_ns, &none);
-    doubt_restart(r, known, earlier, past.promised_ns, first_ns);
+    doubt_restart(r, known, past.promised_ns, first_ns);
     qsort(r->records, r->count, sizeof *r->records, compare);
     end(&run);
 }

@@ -29,11 +29,25 @@ static void *on_open(void *context, const struct tcp_endpoints *endpoints, bool 
     return w->refuse_open ? NULL : w;
 }
 
+/* NULL: a hole. Only tests of a few bytes look back at them. */
+static void give(struct tcp_world *w, enum tcp_direction direction, const uint8_t *data,
+                 size_t bytes) {
+    if (bytes > sizeof w->given[0] - w->given_bytes[direction])
+        return;
+    char *to = w->given[direction] + w->given_bytes[direction];
+    if (data != NULL)
+        memcpy(to, data, bytes);
+    else
+        memset(to, '?', bytes);
+    w->given_bytes[direction] += bytes;
+}
+
 static bool on_data(void *connection, enum tcp_direction direction, const uint8_t *data,
                     size_t bytes, uint64_t time_ns) {
     struct tcp_world *w = connection;
     w->data_time_ms = time_ns / NS_PER_MS;
     note(w, "%c%.*s ", direction == TCP_TO_SERVER ? '>' : '<', (int)bytes, (const char *)data);
+    give(w, direction, data, bytes);
     return w->accept == 0 || ++w->calls < w->accept;
 }
 
@@ -42,7 +56,32 @@ static bool on_hole(void *connection, enum tcp_direction direction, uint64_t byt
     struct tcp_world *w = connection;
     w->hole_time_ms = time_ns / NS_PER_MS;
     note(w, "%chole:%u ", direction == TCP_TO_SERVER ? '>' : '<', (unsigned)bytes);
+    give(w, direction, NULL, bytes);
     return true;
+}
+
+static const char *given(const struct tcp_world *w, enum tcp_direction direction, uint64_t back) {
+    cr_assert_leq(back, w->given_bytes[direction]);
+    return w->given[direction] + w->given_bytes[direction] - back;
+}
+
+static enum tcp_copy on_again(void *connection, enum tcp_direction direction, uint64_t back,
+                              const uint8_t *data, size_t bytes) {
+    const struct tcp_world *w = connection;
+    if (w->forgetful)
+        return TCP_COPY_FORGOTTEN;
+    cr_assert_leq(bytes, back);
+    bool same = memcmp(given(w, direction, back), data, bytes) == 0;
+    return same ? TCP_COPY_SAME : TCP_COPY_DIFFERS;
+}
+
+static void on_dispute(void *connection, enum tcp_direction direction, uint64_t back,
+                       uint64_t bytes, uint64_t time_ns) {
+    struct tcp_world *w = connection;
+    (void)time_ns;
+    cr_assert_leq(bytes, back);
+    note(w, "%ctwice:%.*s ", direction == TCP_TO_SERVER ? '>' : '<', (int)bytes,
+         given(w, direction, back));
 }
 
 static void on_close(void *connection, enum tcp_end why, uint64_t time_ns) {
@@ -53,8 +92,13 @@ static void on_close(void *connection, enum tcp_end why, uint64_t time_ns) {
 
 void world_init(struct tcp_world *w, const struct tcp_limits *limits) {
     struct tcp_limits defaults = tcp_default_limits();
-    struct tcp_consumer consumer = {
-        .context = w, .open = on_open, .data = on_data, .hole = on_hole, .close = on_close};
+    struct tcp_consumer consumer = {.context = w,
+                                    .open = on_open,
+                                    .data = on_data,
+                                    .hole = on_hole,
+                                    .close = on_close,
+                                    .again = on_again,
+                                    .dispute = on_dispute};
     *w = (struct tcp_world){
         .initial = {1000, 900000}, .port = {40000, 3260}, .ms = UINT64_C(1700000000000)};
     w->tcp = tcp_create(&consumer, limits != NULL ? limits : &defaults);

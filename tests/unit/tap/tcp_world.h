@@ -5,6 +5,7 @@
  *   "open+ "     open() with from_start, "open- " without
  *   ">abc "      data towards the server, "<abc " towards the client
  *   ">hole:5 "   a hole
+ *   ">twice:def "  of bytes that were given, it is not known which copy was received
  *   "close:fin " and so on
  *
  * Sequence numbers are given relative to the side's initial sequence number; data begins at 1.
@@ -31,6 +32,9 @@ struct tcp_world {
     uint64_t hole_time_ms; /* of the last hole() */
     bool from_start;
     bool refuse_open;
+    char given[2][4096]; /* by enum tcp_direction */
+    size_t given_bytes[2];
+    bool forgetful;  /* what was given is not compared with what comes again */
     unsigned accept; /* data() returns false after so many calls; 0: never */
     unsigned calls;
 };

@@ -142,7 +142,7 @@ Test(identify, wrong_options_are_refused) {
 static struct identity_probe one_block(const struct portal *portal) {
     struct identity_probe probe = {.number = 7, .portal = *portal, .target = "iqn.a", .count = 1};
     probe.blocks[0] = (struct identity_block){
-        .lun = UINT64_C(1) << 48, .lba = 5, .block_bytes = 512, .read = true, .crc32c = 1};
+        .lun = UINT64_C(1) << 48, .lba = 5, .block_bytes = 512, .read = true, .id = 1};
     return probe;
 }
 

@@ -2,7 +2,7 @@
 #include "iscsi_world.h"
 
 #include "common/clock.h"
-#include "common/crc32c.h"
+#include "common/digest.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -30,8 +30,8 @@ struct rig {
     struct identity identity;
     enum content content[2];
     size_t asked[2];
-    uint32_t now[BLOCKS];  /* checksum of what the session wrote last, by LBA; 0: nothing */
-    uint32_t then[BLOCKS]; /* of the snapshot */
+    uint64_t now[BLOCKS];  /* number of what the session wrote last, by LBA; 0: nothing */
+    uint64_t then[BLOCKS]; /* of the snapshot */
     bool taken;
     uint32_t tag;
     unsigned seed;
@@ -44,7 +44,7 @@ static void link_send_block(struct rig *r, uint32_t lba) {
     struct made_pdu *pdu = make_write(&r->late, ++r->tag, lba, 1, BLOCK, 0);
     for (size_t i = 0; i < BLOCK; i++)
         pdu->data[i] = (uint8_t)(rand_r(&r->seed) >> 5);
-    r->now[lba] = crc32c(0, pdu->data, BLOCK);
+    r->now[lba] = digest_id64(pdu->data, BLOCK);
     link_send(&r->late, TO_TARGET, pdu);
     free(pdu);
 }
@@ -92,12 +92,12 @@ static void read_block(struct rig *r, enum content content, struct identity_bloc
                        size_t index) {
     cr_assert_lt(block->lba, BLOCKS);
     cr_assert(block->lun == LUN_1 && block->block_bytes == BLOCK);
-    uint32_t written = r->now[block->lba];
+    uint64_t written = r->now[block->lba];
     block->read = content != UNREADABLE;
-    block->crc32c = written;
+    block->id = written;
     if (content == OTHER || (content == MIXED && index == 0) ||
         (content == SNAPSHOT && r->then[block->lba] != written))
-        block->crc32c = ~written;
+        block->id = ~written;
 }
 
 static void answer(struct rig *r, struct identity_probe *probe) {

@@ -329,7 +329,7 @@ Test(iscsi_search, late_session_beside_known_volumes) {
     link_write(&late, 6, 300, 8, 4096, 1);
     link_response(&late, 6, GOOD);
     cr_assert_eq(GAPS(w), gaps + 1, "it may have written to the known one");
-    expect_gap(w.recorder, gaps, 300, 8, GAP_STREAM_HOLE);
+    expect_gap(w.recorder, gaps, 300, 8, GAP_STRANGER);
     iscsi_world_end(&w);
 }
 
@@ -520,6 +520,41 @@ Test(iscsi_search, status_that_ends_in_a_hole) {
     iscsi_world_end(&w);
 }
 
+/* Nothing tells at first that it is iSCSI: neither the port nor what lies in a long data segment.
+ */
+Test(iscsi_search, inside_a_long_segment_on_another_port) {
+    enum { LONG = 1 << 20 };
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_open(&w, 9999, false);
+    l.isid = 0x5005;
+    uint8_t *rest = calloc(1, LONG);
+    link_bytes(&l, TO_INITIATOR, rest, LONG);
+    free(rest);
+    for (uint32_t i = 0; i < 6; i++) {
+        link_write(&l, 5 + i, 100 * i, 3, 1536, (uint8_t)i);
+        link_response(&l, 5 + i, GOOD);
+    }
+    chat(&l);
+    cr_assert_eq(UPDATES(w), 6);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+    iscsi_world_end(&w);
+}
+
+Test(iscsi_search, another_protocol_on_another_port) {
+    enum { PIECE = 65536 };
+    struct iscsi_world w;
+    iscsi_world_make(&w);
+    struct iscsi_link l = link_open(&w, 9999, false);
+    uint8_t *piece = calloc(1, PIECE);
+    for (unsigned i = 0; i < 200 && l.connection != NULL; i++)
+        link_bytes(&l, TO_INITIATOR, piece, PIECE);
+    free(piece);
+    cr_assert_null(l.connection, "it is not read for ever");
+    cr_assert_eq(GAPS(w), 0);
+    iscsi_world_end(&w);
+}
+
 /* What an initiator sends again before it was acknowledged need not be the same. */
 Test(iscsi_search, data_that_is_sent_again) {
     struct iscsi_world w;
@@ -528,20 +563,29 @@ Test(iscsi_search, data_that_is_sent_again) {
     uint8_t data[1024];
     memset(data, 7, sizeof data);
     link_write(&l, 5, 100, 4, 2048, 7);
-    cr_assert_not(w.consumer.again(l.connection, TCP_TO_SERVER, 2048, data, sizeof data));
-    cr_assert_not(w.consumer.again(l.connection, TCP_TO_SERVER, 2048 + 24, data + 1000, 24));
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 2048, data, sizeof data),
+                 TCP_COPY_SAME);
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 2048 + 24, data + 1000, 24),
+                 TCP_COPY_SAME);
     link_response(&l, 5, GOOD);
     cr_assert_eq(UPDATES(w), 1, "the same bytes, or a header");
     link_write(&l, 6, 100, 4, 2048, 7);
     data[600] = 8;
-    cr_assert(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data));
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data),
+                 TCP_COPY_DIFFERS);
     w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
     link_response(&l, 6, GOOD);
     expect_gap(w.recorder, 0, 102, 2, GAP_STREAM_HOLE);
     cr_assert_eq(GAPS(w), 1);
     link_write(&l, 7, 100, 4, 2048, 7);
     link_response(&l, 7, GOOD);
+    cr_assert_eq(w.consumer.again(l.connection, TCP_TO_SERVER, 1024, data, sizeof data),
+                 TCP_COPY_FORGOTTEN);
     w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
-    cr_assert_eq(GAPS(w), 1, "it has ended: the target had all of it");
+    expect_gap(w.recorder, 1, 100, 4, GAP_STREAM_HOLE);
+    link_write(&l, 8, 200, 4, 2048, 7);
+    link_response(&l, 8, 0x08); /* BUSY */
+    w.consumer.dispute(l.connection, TCP_TO_SERVER, 1024, sizeof data, w.now_ns);
+    cr_assert_eq(GAPS(w), 2, "nothing was changed by it");
     iscsi_world_end(&w);
 }

@@ -130,7 +130,7 @@ Test(iscsi_session, other_protocols_are_dropped_at_once) {
         link_bytes(&l, others[i].direction, others[i].bytes, others[i].count);
         cr_expect_null(l.connection, "%zu on the port of iSCSI", i);
         l = link_open(&w, 8080, false);
-        for (size_t bytes = 0; bytes < 200000 && l.connection != NULL; bytes += others[i].count)
+        for (size_t bytes = 0; bytes < (9u << 20) && l.connection != NULL; bytes += others[i].count)
             link_bytes(&l, others[i].direction, others[i].bytes, others[i].count);
         cr_expect_null(l.connection, "%zu joined in the middle", i);
     }

@@ -145,6 +145,38 @@ Test(scsi_copy, source_that_is_being_written) {
     end(&c);
 }
 
+/* The same of a write that comes late, because something before it was missing. */
+Test(scsi_copy, source_that_was_being_written) {
+    struct copy_world c = make();
+    const uint64_t before_ns = c.w.now_ns;
+    c.w.now_ns += 1000;
+    scsi_good(&c.w, simple(&c));
+    const uint64_t copied_ns = recorded_update(c.w.recorder, 0)->time_ns;
+    c.w.now_ns = before_ns;
+    scsi_good(&c.w, scsi_write(&c.w, c.w.nexus, 200, 8, 1));
+    cr_assert_eq(GAPS(c.w), 0, "other blocks");
+    scsi_write(&c.w, c.w.nexus, 104, 8, 1);
+    expect_gap(c.w.recorder, 0, 300, 8, GAP_OVERLAP);
+    cr_assert_eq(recorded_gap(c.w.recorder, 0)->time_ns, copied_ns);
+    c.w.now_ns = copied_ns + 1000;
+    scsi_write(&c.w, c.w.nexus, 106, 2, 1);
+    cr_assert_eq(GAPS(c.w), 1, "behind the copy");
+    end(&c);
+}
+
+/* A list that has not come may write anywhere. */
+Test(scsi_copy, source_that_a_late_copy_may_have_written) {
+    struct copy_world c = make();
+    const uint64_t before_ns = c.w.now_ns;
+    const uint8_t cdb[16] = {0x83};
+    c.w.now_ns += 1000;
+    scsi_good(&c.w, simple(&c));
+    c.w.now_ns = before_ns;
+    scsi_send(&c.w, c.other, cdb, sizeof cdb, 120, 0);
+    expect_gap(c.w.recorder, 0, 300, 8, GAP_OVERLAP);
+    end(&c);
+}
+
 Test(scsi_copy, destination_that_is_being_written) {
     struct copy_world c = make();
     struct exchange *copy = simple(&c);

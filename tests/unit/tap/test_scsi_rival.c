@@ -1,4 +1,5 @@
 /* Commands that touch the same blocks while both are open. */
+#include "common/crc32c.h"
 #include "scsi_recorder.h"
 
 #include <criterion/criterion.h>
@@ -49,6 +50,32 @@ Test(scsi_rival, same_bytes_to_the_same_range_are_no_gap) {
     cr_assert_eq(GAPS(w), 0);
     scsi_good(&w, c);
     expect_gap(w.recorder, 0, 100, 8, GAP_OVERLAP);
+    scsi_world_end(&w);
+}
+
+/* A block and, behind it, its CRC32C as file systems keep it: the CRC32C of both is always the
+ * same.
+ */
+static struct exchange *write_sealed(struct scsi_world *w, uint8_t fill) {
+    struct exchange *x = scsi_write(w, w->nexus, 100, 1, fill);
+    uint8_t block[508];
+    uint8_t seal[4];
+    memset(block, fill, sizeof block);
+    uint32_t crc = crc32c(0, block, sizeof block);
+    for (size_t i = 0; i < 4; i++)
+        seal[i] = (uint8_t)(crc >> (8 * i));
+    tracker_data_out(x, sizeof block, seal, sizeof seal);
+    return x;
+}
+
+Test(scsi_rival, blocks_with_the_same_checksum_are_not_the_same) {
+    struct scsi_world w = scsi_world_disk();
+    struct exchange *a = write_sealed(&w, 1);
+    struct exchange *b = write_sealed(&w, 2);
+    scsi_good(&w, a);
+    scsi_good(&w, b);
+    cr_assert_eq(UPDATES(w), 2);
+    expect_gap(w.recorder, 0, 100, 1, GAP_OVERLAP);
     scsi_world_end(&w);
 }
 

@@ -1,6 +1,6 @@
 /* Samples: which blocks of a session without a name are remembered, and when they are forgotten. */
 #include "common/clock.h"
-#include "common/crc32c.h"
+#include "common/digest.h"
 #include "scsi_recorder.h"
 
 #include <criterion/criterion.h>
@@ -69,7 +69,7 @@ Test(scsi_sample, what_was_written_is_remembered) {
     cr_assert_eq(s.list[0].lba, 100);
     cr_assert_eq(s.list[0].lun, UINT64_C(1) << 48);
     cr_assert_eq(s.list[0].block_bytes, BLOCK);
-    cr_assert_eq(s.list[0].crc32c, crc32c(0, block, BLOCK));
+    cr_assert_eq(s.list[0].id, digest_id64(block, BLOCK));
     cr_assert_eq(tracker_nexus_holds(s.late, s.list[0].number), SAMPLE_HOLDS);
     cr_assert_eq(tracker_nexus_holds(s.late, s.list[0].number + 1), SAMPLE_GONE);
     end(&s);

@@ -97,6 +97,29 @@ Test(scsi_token, known_content_is_copied) {
     scsi_world_end(&w);
 }
 
+/* A write that was in flight when the token was made, and came late. */
+Test(scsi_token, source_that_was_being_written) {
+    struct scsi_world w = scsi_world_disk();
+    uint8_t token[TOKEN_BYTES];
+    learn(&w, token);
+    uint64_t made_ns = w.now_ns - 2;
+    const struct stretch to[] = {{1000, 8}};
+    w.now_ns = made_ns + 100;
+    struct exchange *behind = scsi_write(&w, w.nexus, 104, 2, 1);
+    use(&w, w.nexus, 2, token, 0, to, 1);
+    cr_assert_eq(GAPS(w), 0, "it began when the token had been made");
+    w.now_ns = made_ns - 2;
+    struct exchange *late = scsi_write(&w, w.nexus, 104, 2, 1);
+    expect_gap(w.recorder, 0, 1000, 8, GAP_OVERLAP);
+    w.now_ns = made_ns + 200;
+    const struct stretch again[] = {{2000, 8}};
+    use(&w, w.nexus, 3, token, 0, again, 1);
+    expect_gap(w.recorder, 1, 2000, 8, GAP_OVERLAP);
+    scsi_good(&w, late);
+    scsi_good(&w, behind);
+    scsi_world_end(&w);
+}
+
 Test(scsi_token, more_than_the_token_stands_for) {
     struct scsi_world w = scsi_world_disk();
     uint8_t token[TOKEN_BYTES];

@@ -48,11 +48,11 @@ static void on_close(void *connection, enum tcp_end why, uint64_t time_ns) {
     note(connection, " close;");
 }
 
-static bool on_again(void *connection, enum tcp_direction direction, uint64_t back,
-                     const uint8_t *data, size_t bytes) {
+static enum tcp_copy on_again(void *connection, enum tcp_direction direction, uint64_t back,
+                              const uint8_t *data, size_t bytes) {
     (void)direction;
     note(connection, " again;");
-    return back == 7 && bytes == 3 && data[0] == 'a';
+    return back == 7 && bytes == 3 && data[0] == 'a' ? TCP_COPY_DIFFERS : TCP_COPY_FORGOTTEN;
 }
 
 static void on_dispute(void *connection, enum tcp_direction direction, uint64_t back,
@@ -166,16 +166,16 @@ Test(streams, what_is_not_decoded_is_told_once) {
 
 Test(streams, what_came_twice_is_asked_of_the_protocol) {
     void *c = consumer.open(consumer.context, &endpoints, true, 0);
-    cr_assert_not(consumer.again(c, TCP_TO_CLIENT, 7, (const uint8_t *)"abc", 3));
+    cr_assert_eq(consumer.again(c, TCP_TO_CLIENT, 7, (const uint8_t *)"abc", 3), TCP_COPY_SAME);
     consumer.dispute(c, TCP_TO_CLIENT, 7, 3, 5);
     consumer.data(c, TCP_TO_SERVER, (const uint8_t *)"x", 1, 0);
-    cr_assert(consumer.again(c, TCP_TO_CLIENT, 7, (const uint8_t *)"abc", 3));
+    cr_assert_eq(consumer.again(c, TCP_TO_CLIENT, 7, (const uint8_t *)"abc", 3), TCP_COPY_DIFFERS);
     consumer.dispute(c, TCP_TO_CLIENT, 7, 3, 5);
     cr_assert_str_eq(log_text, "iscsi open;iscsi data;iscsi again;iscsi dispute;");
     endpoints.server_port = 3225;
     c = consumer.open(consumer.context, &endpoints, true, 0);
     consumer.data(c, TCP_TO_SERVER, (const uint8_t *)"x", 1, 0);
-    cr_assert_not(consumer.again(c, TCP_TO_CLIENT, 7, (const uint8_t *)"abc", 3));
+    cr_assert_eq(consumer.again(c, TCP_TO_CLIENT, 7, (const uint8_t *)"abc", 3), TCP_COPY_SAME);
     consumer.dispute(c, TCP_TO_CLIENT, 7, 3, 5);
 }
 
