@@ -2,8 +2,16 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "common/stop.h"
+#include "tap/interfaces.h"
 #include "tap/monitor.h"
 #include "tap/settings.h"
+
+static int run(const struct settings *settings, struct error *err) {
+    if (settings->list_interfaces)
+        return interfaces_print(settings->json, settings->ring_bytes, err);
+    int code = stop_install(err);
+    return code == 0 ? monitor_run(settings, err) : code;
+}
 
 int main(int argc, char **argv) {
     struct error err = {0};
@@ -13,9 +21,7 @@ int main(int argc, char **argv) {
     int code = settings_parse(&settings, argc, argv, &err);
     if (code == OPTIONS_DONE) {
         log_init("tapd", settings.log_level);
-        code = stop_install(&err);
-        if (code == 0)
-            code = monitor_run(&settings, &err);
+        code = run(&settings, &err);
     }
     settings_release(&settings);
     if (code < 0)

@@ -123,7 +123,11 @@ static int open_pipeline(struct monitor *m, struct error *err) {
     struct pipeline_options options = m->settings->pipeline;
     options.audit_one_in = audit_rate(m);
     m->pipeline = pipeline_create(sink_of(m), &options);
-    return m->pipeline != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
+    if (m->pipeline == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    pipeline_set_clock(m->pipeline, m->settings->clock);
+    const char *names = m->settings->fcid_map;
+    return names != NULL ? pipeline_load_fc_names(m->pipeline, names, err) : 0;
 }
 
 static int open_sink(struct monitor *m, struct error *err) {
@@ -287,7 +291,7 @@ static void begin_checkpoint(struct monitor *m, bool whole, struct buffer *file)
                              .stream = m->stream,
                              .next_order = publisher_next_order(m->publisher),
                              .promised_ns = publisher_promised_ns(m->publisher),
-                             .newest_ns = m->newest_ns};
+                             .newest_ns = pipeline_time(m->pipeline, m->newest_ns)};
     checkpoint_begin(file, &now);
     pipeline_save(m->pipeline, whole, file);
 }
@@ -337,6 +341,13 @@ static void take_quiet(struct monitor *m, uint64_t quiet_until_ns) {
     save_sessions(m);
 }
 
+/* By the clock that was chosen. */
+static uint64_t first_time(const struct monitor *m, const struct packet *first,
+                           uint64_t quiet_until_ns) {
+    return first != NULL ? pipeline_first_time(m->pipeline, first)
+                         : pipeline_time(m->pipeline, quiet_until_ns);
+}
+
 /* 0 at the end of the capture; ERR_FORMAT for a file that is cut, after all before it. */
 static int watch(struct monitor *m, struct error *err) {
     for (;;) {
@@ -345,8 +356,9 @@ static int watch(struct monitor *m, struct error *err) {
         int outcome = capture_next(m->capture, IDLE_WAIT_NS, &packet, &quiet_until_ns, err);
         if (outcome < 0 || outcome == CAPTURE_END)
             return outcome < 0 ? outcome : 0;
-        uint64_t now_ns = outcome == CAPTURE_PACKET ? packet.time_ns : quiet_until_ns;
-        if (!m->begun && begin(m, now_ns, err) < 0)
+        if (!m->begun &&
+            begin(m, first_time(m, outcome == CAPTURE_PACKET ? &packet : NULL, quiet_until_ns),
+                  err) < 0)
             return err->code;
         if (outcome == CAPTURE_PACKET)
             take_packet(m, &packet);
@@ -384,12 +396,13 @@ static int drain(struct monitor *m, struct error *err) {
  */
 static uint64_t end_pipeline(struct monitor *m, struct buffer *file) {
     uint64_t pending_ns = pipeline_pending_ns(m->pipeline);
+    uint64_t newest_ns = pipeline_time(m->pipeline, m->newest_ns);
     if (m->settings->spool == NULL || m->publisher == NULL) {
         pipeline_finish(m->pipeline);
-        return m->newest_ns;
+        return newest_ns;
     }
     begin_checkpoint(m, true, file);
-    return pending_ns <= m->newest_ns ? pending_ns - 1 : m->newest_ns;
+    return pending_ns <= newest_ns ? pending_ns - 1 : newest_ns;
 }
 
 /* Behind the last record, and after it is durable. */
@@ -406,7 +419,7 @@ static int finish(struct monitor *m, struct error *err) {
     await_identities(m);
     uint64_t last_ns = end_pipeline(m, &file);
     struct publisher_vitals vitals = read_vitals(m);
-    char text[1024];
+    char text[2048];
     pipeline_describe(m->pipeline, text, sizeof text);
     log_info("%" PRIu64 " packets: %s", vitals.packets, text);
     if (m->publisher == NULL) {
@@ -414,7 +427,7 @@ static int finish(struct monitor *m, struct error *err) {
             return error_set(err, ERR_IO, "cannot write to standard output");
         return 0;
     }
-    if (file.data != NULL && last_ns < m->newest_ns)
+    if (file.data != NULL && last_ns < pipeline_time(m->pipeline, m->newest_ns))
         publisher_suspend(m->publisher, last_ns, &vitals);
     else
         publisher_end(m->publisher, last_ns, &vitals);

@@ -1,6 +1,6 @@
 /*
- * pipeline: the way of a packet through the monitor, wired once: decap → tcp → iscsi → tracker →
- * sink.
+ * pipeline: the way of a packet through the monitor, wired once: decap → tcp → iscsi, or decap → fc
+ * → tracker → sink.
  *
  * One pipeline per capture worker, used by its thread alone.
  */
@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "tap/decap/decap.h"
+#include "tap/fc/fc.h"
 #include "tap/identity.h"
 #include "tap/iscsi/iscsi.h"
 #include "tap/packet.h"
@@ -38,9 +39,19 @@ struct pipeline_options pipeline_default_options(void);
 /* The sink is borrowed; options NULL: the default ones. NULL: out of memory. */
 struct pipeline *pipeline_create(struct sink *sink, const struct pipeline_options *options);
 void pipeline_destroy(struct pipeline *p);
+/* Whose clock gives packets their time; before the first packet. */
+void pipeline_set_clock(struct pipeline *p, enum device_clock clock);
+
+/* The time that the first packet will get, by the clock that was set. */
+uint64_t pipeline_first_time(const struct pipeline *p, const struct packet *first);
+/* A time of the capture's clock, by the clock that was set, as far as that is known. */
+uint64_t pipeline_time(const struct pipeline *p, uint64_t capture_ns);
+
+/* See fc_load_names(). */
+int pipeline_load_fc_names(struct pipeline *p, const char *file, struct error *err);
 
 void pipeline_packet(struct pipeline *p, const struct packet *packet);
-/* No packet before now_ns is still to come. */
+/* No packet before now_ns is still to come. Here and below: by the capture's clock. */
 void pipeline_tick(struct pipeline *p, uint64_t now_ns);
 /* The capture ended: what is held back is decided now. The pipeline can only be destroyed
  * afterwards. */
@@ -70,7 +81,7 @@ uint64_t pipeline_pending_ns(const struct pipeline *p);
 
 /*
  * What may be promised when packets up to seen_ns were given: no update or gap with an earlier or
- * equal time is to come any more.
+ * equal time (by the clock that was set) is to come any more.
  */
 uint64_t pipeline_settled_ns(const struct pipeline *p, uint64_t seen_ns);
 

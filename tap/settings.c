@@ -4,6 +4,7 @@
 #include "tap/identify/identify.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,9 +66,45 @@ static int set_decode(void *into, const char *value, struct error *err) {
     return 0;
 }
 
+static int set_interfaces(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    (void)value;
+    (void)err;
+    s->list_interfaces = true;
+    return 0;
+}
+
+static int set_json(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    (void)value;
+    (void)err;
+    s->json = true;
+    return 0;
+}
+
+static int set_time(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    char known[128] = "";
+    size_t used = 0;
+    for (enum device_clock c = CLOCK_CAPTURE; c < DEVICE_CLOCKS; c++) {
+        if (strcmp(value, device_clock_name(c)) == 0) {
+            s->clock = c;
+            return 0;
+        }
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s",
+                                 c > CLOCK_CAPTURE ? ", " : "", device_clock_name(c));
+    }
+    return error_set(err, ERR_USAGE, "--time: '%s' is none of %s", value, known);
+}
+
 static int set_filter(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     return keep(s, value, &s->filter, err);
+}
+
+static int set_fcid_map(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return keep(s, value, &s->fcid_map, err);
 }
 
 static int set_spool(void *into, const char *value, struct error *err) {
@@ -156,8 +193,17 @@ static const struct option_row rows[] = {
     {0, "to", "ENDPOINT", "the recovery server: tcp://HOST:PORT or ipc://PATH", set_to},
     {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
     {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
+    {0, "interfaces", NULL, "list what could be captured on, and what may lose packets there",
+     set_interfaces},
+    {0, "json", NULL, "with --interfaces: as JSON", set_json},
     {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
+    {0, "fcid-map", "FILE", "names of Fibre Channel ports whose logins are not seen: FCID WWPN",
+     set_fcid_map},
     {0, "spool", "DIR", "keep in DIR what the next start needs to go on without a gap", set_spool},
+    {0, "time", "CLOCK",
+     "whose stamps to use: capture (default), erspan, metamako, exablaze, exalink, arista, "
+     "arista7150, vss",
+     set_time},
     {0, "lanes", "N", "connections to the recovery server (default 2)", set_lanes},
     {0, "ring", "BYTES", "kernel buffer per interface (default 32M)", set_ring},
     {0, "memory", "BYTES", "bound of what is kept of traffic (default 256M)", set_memory},
@@ -183,7 +229,8 @@ static const struct option_row rows[] = {
 static const struct option_set options = {
     .program = "tapd",
     .usage = "tapd (-i IFACE | -r FILE)... --to ENDPOINT [--monitor NAME] [OPTION]...\n"
-             "       tapd -r FILE --decode",
+             "       tapd -r FILE --decode\n"
+             "       tapd --interfaces [--json]",
     .summary =
         "Watches storage traffic on a mirror port and sends every write, stamped, to a recovery\n"
         "server. With -r it ends when all that it sent is acknowledged as durable.",
@@ -207,6 +254,10 @@ void settings_release(struct settings *s) {
 }
 
 static int check(const struct settings *s, struct error *err) {
+    if (s->list_interfaces)
+        return 0;
+    if (s->json)
+        return error_set(err, ERR_USAGE, "--json goes with --interfaces; --decode is JSON anyway");
     if (s->interface_count == 0 && s->file_count == 0)
         return error_set(err, ERR_USAGE,
                          "nothing to watch: give -i IFACE or -r FILE; "

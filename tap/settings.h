@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "proto/limits.h"
+#include "tap/decap/device_time.h"
 #include "tap/pipeline.h"
 
 #include <stdbool.h>
@@ -25,8 +26,12 @@ struct settings {
     const char *to; /* endpoint, or "null:" */
     char monitor[LIMIT_NAME_BYTES + 1];
     bool decode;
+    bool list_interfaces;
+    bool json;
+    enum device_clock clock;
     const char *filter;
-    const char *spool; /* a directory; NULL: nothing is kept for the next start */
+    const char *fcid_map; /* a file; NULL: none */
+    const char *spool;    /* a directory; NULL: nothing is kept for the next start */
     uint64_t lanes;
     uint64_t ring_bytes;
     uint64_t connect_timeout_s;

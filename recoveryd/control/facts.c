@@ -44,7 +44,7 @@ static const char *protocol_name(uint8_t protocol) {
     case PATH_ISCSI:
         return "iscsi";
     case PATH_FCP:
-        return "fcp";
+        return "fcoe";
     case PATH_NVME:
         return "nvme";
     default:

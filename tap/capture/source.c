@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <net/if.h>
 #include <pcap/pcap.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -211,4 +213,73 @@ uint64_t source_dropped(struct source *s) {
     s->last_drops = now.ps_drop;
     s->last_interface_drops = now.ps_ifdrop;
     return s->dropped;
+}
+
+static void list_links(pcap_t *pcap, struct source_info *info) {
+    int *links = NULL;
+    int count = pcap_list_datalinks(pcap, &links);
+    for (int i = 0; i < count && info->link_count < SOURCE_LINKS; i++) {
+        const char *name = pcap_datalink_val_to_name(links[i]);
+        snprintf(info->links[info->link_count++], sizeof info->links[0], "%s",
+                 name != NULL ? name : "unknown");
+    }
+    pcap_free_datalinks(links);
+}
+
+static void list_stamps(pcap_t *pcap, struct source_info *info) {
+    int *stamps = NULL;
+    int count = pcap_list_tstamp_types(pcap, &stamps);
+    for (int i = 0; i < count && info->stamp_count < SOURCE_STAMPS; i++) {
+        const char *name = pcap_tstamp_type_val_to_name(stamps[i]);
+        snprintf(info->stamps[info->stamp_count++], sizeof info->stamps[0], "%s",
+                 name != NULL ? name : "unknown");
+    }
+    pcap_free_tstamp_types(stamps);
+}
+
+static void look_at(const pcap_if_t *device, const struct capture_options *options,
+                    struct source_info *info) {
+    AUTO(source) s = source_create(device->name, NULL);
+    char text[PCAP_ERRBUF_SIZE] = "";
+    struct error reason = {0};
+    if (s != NULL)
+        s->pcap = pcap_create(device->name, text);
+    if (s == NULL || s->pcap == NULL) {
+        snprintf(info->refusal, sizeof info->refusal, "%s", text);
+        return;
+    }
+    list_stamps(s->pcap, info);
+    configure(s, options);
+    int status = pcap_activate(s->pcap);
+    if (status < 0) {
+        explain_activation(s, status, &reason);
+        snprintf(info->refusal, sizeof info->refusal, "%s", reason.text);
+        return;
+    }
+    info->promiscuous = status != PCAP_WARNING_PROMISC_NOTSUP;
+    info->readable = check_link(s, options, &reason) == 0;
+    list_links(s->pcap, info);
+}
+
+int source_list(const struct capture_options *options,
+                void (*each)(void *context, const struct source_info *info), void *context,
+                struct error *err) {
+    pcap_if_t *devices = NULL;
+    char text[PCAP_ERRBUF_SIZE] = "";
+    if (pcap_findalldevs(&devices, text) != 0)
+        return error_set(err, ERR_IO, "cannot list interfaces: %s", text);
+    for (const pcap_if_t *device = devices; device != NULL; device = device->next) {
+        /* Not to be opened for a look: netfilter's queues would lose packets to it. */
+        if (if_nametoindex(device->name) == 0 && strcmp(device->name, "any") != 0)
+            continue;
+        struct source_info info = {.up = (device->flags & PCAP_IF_UP) != 0,
+                                   .loopback = (device->flags & PCAP_IF_LOOPBACK) != 0};
+        snprintf(info.name, sizeof info.name, "%s", device->name);
+        snprintf(info.description, sizeof info.description, "%s",
+                 device->description != NULL ? device->description : "");
+        look_at(device, options, &info);
+        each(context, &info);
+    }
+    pcap_freealldevs(devices);
+    return 0;
 }

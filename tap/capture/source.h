@@ -36,6 +36,28 @@ uint64_t source_dropped(struct source *s);
  */
 uint64_t source_settle_ns(void);
 
+enum { SOURCE_LINKS = 8, SOURCE_STAMPS = 8 };
+
+/* An interface that could be a source. */
+struct source_info {
+    char name[64];
+    char description[128];
+    bool up;
+    bool loopback;
+    char refusal[256]; /* why it cannot be captured from; "" when it can */
+    bool promiscuous;
+    bool readable; /* frames of its first link type can be read */
+    char links[SOURCE_LINKS][32];
+    size_t link_count;
+    char stamps[SOURCE_STAMPS][32]; /* "host", "adapter", ... as pcap-tstamp(7) has them */
+    size_t stamp_count;
+};
+
+/* Each network interface there is, and "any"; it is opened for a moment to learn what it offers. */
+int source_list(const struct capture_options *options,
+                void (*each)(void *context, const struct source_info *info), void *context,
+                struct error *err);
+
 DEFINE_AUTO(source, source_close)
 
 #endif

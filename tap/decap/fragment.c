@@ -155,8 +155,7 @@ static void fill(struct datagram *d, const struct fragment *fragment) {
     }
 }
 
-bool fragments_add(struct fragments *f, const struct fragment *fragment, struct cursor *whole,
-                   uint8_t *protocol) {
+bool fragments_add(struct fragments *f, const struct fragment *fragment, struct rebuilt *rebuilt) {
     size_t bytes = cursor_left(&fragment->bytes);
     /* Only the last may have a length that is not a multiple of 8: the others could not meet. */
     if (fragment->offset + bytes > DATAGRAM_BYTES ||
@@ -177,10 +176,11 @@ bool fragments_add(struct fragments *f, const struct fragment *fragment, struct 
     f->whole = take_pointer(&d->data);
     f->bytes -= d->capacity;
     d->capacity = 0;
+    *rebuilt = (struct rebuilt){.bytes = cursor_of(f->whole, d->total_bytes),
+                                .protocol = d->protocol,
+                                .span_ns = f->now_ns - d->time_ns};
     d->whole = true;
     d->time_ns = f->now_ns;
     rangeset_release(&d->have);
-    *whole = cursor_of(f->whole, d->total_bytes);
-    *protocol = d->protocol;
     return true;
 }

@@ -1,24 +1,35 @@
 #include "tap/decap/internal.h"
 
+/* The addresses, which may lie in a datagram that the collection is about to drop. */
+static void keep_addresses(struct decap *d, struct frame *f) {
+    size_t bytes = f->family == 4 ? 4 : 16;
+    memmove(d->kept, f->source, bytes);
+    f->source = d->kept;
+    memmove(d->kept + 16, f->destination, bytes);
+    f->destination = d->kept + 16;
+}
+
 /*
- * A fragment: into the collection, and out of it comes the whole datagram, sooner or later. What
- * came out of it is not taken in again: fragments of fragments are nonsense that would never end.
+ * A fragment: into the collection, and out of it comes the whole datagram, sooner or later. It may
+ * carry fragments itself, when a tunnel was cut; the limit of layers ends that.
  */
 static enum layer_result collect(struct decap *d, struct frame *f, struct fragment *fragment) {
-    if (f->rebuilt)
-        return frame_drop(f, DECAP_MALFORMED);
+    keep_addresses(d, f);
     fragment->family = f->family;
     fragment->source = f->source;
     fragment->destination = f->destination;
     fragment->bytes = f->bytes;
     fragment->cut = f->cut > 0;
     fragment->time_ns = f->time_ns;
-    uint8_t protocol = 0;
-    if (!decap_collect(d, fragment, &f->bytes, &protocol))
+    struct rebuilt rebuilt;
+    if (!fragments_add(d->fragments, fragment, &rebuilt))
         return LAYER_DONE;
+    f->bytes = rebuilt.bytes;
     f->cut = 0;
     f->rebuilt = true;
-    return frame_next(f, SPACE_PROTOCOL, protocol);
+    if (rebuilt.span_ns > f->rebuilt_ns)
+        f->rebuilt_ns = rebuilt.span_ns;
+    return frame_next(f, SPACE_PROTOCOL, rebuilt.protocol);
 }
 
 /*
@@ -87,6 +98,20 @@ static enum layer_result skip_option(struct frame *f, uint8_t protocol, size_t b
     if (!cursor_skip(&f->bytes, bytes))
         return frame_drop(f, DECAP_CUT_SHORT);
     return frame_next(f, SPACE_PROTOCOL, protocol);
+}
+
+uint64_t frame_ip_bytes(const struct frame *f) {
+    struct cursor c = f->bytes;
+    uint64_t wire_bytes = frame_wire_left(f);
+    uint8_t first = cursor_u8(&c);
+    cursor_skip(&c, 1);
+    uint64_t total_bytes = cursor_be16(&c);
+    uint64_t payload_bytes = cursor_be16(&c);
+    if (first >> 4 == 6)
+        total_bytes = payload_bytes + 40;
+    else if (first >> 4 != 4 || (first & 0x0f) < 5 || total_bytes < 20)
+        return 0;
+    return cursor_ok(&c) && total_bytes <= wire_bytes ? total_bytes : 0;
 }
 
 /* Hop-by-hop, routing and destination options: next header, length in units of 8 behind the first.

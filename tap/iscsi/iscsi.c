@@ -59,6 +59,10 @@ static void note_time(struct iscsi *i, uint64_t time_ns) {
         i->now_ns = time_ns;
 }
 
+void iscsi_resume_break(struct iscsi *i) {
+    resume_break_all(i);
+}
+
 void iscsi_tick(struct iscsi *i, uint64_t now_ns) {
     struct connection *c;
     note_time(i, now_ns);

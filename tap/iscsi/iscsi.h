@@ -72,6 +72,9 @@ void *iscsi_connection_load(void *iscsi, const struct tcp_endpoints *endpoints,
 struct tcp_consumer iscsi_consumer(struct iscsi *i);
 const struct iscsi_counters *iscsi_counters(const struct iscsi *i);
 
+/* Another transport shows that something else passed than what is known: no claims any more. */
+void iscsi_resume_break(struct iscsi *i);
+
 DEFINE_AUTO(iscsi, iscsi_destroy)
 
 #endif

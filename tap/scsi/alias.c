@@ -1,5 +1,6 @@
 #include "tap/scsi/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -157,6 +158,27 @@ void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint
         path_take_facts(n->tracker, path, unit, time_ns);
 }
 
+void tracker_nexus_name_initiator(struct nexus *n, const char *initiator) {
+    snprintf(n->initiator, sizeof n->initiator, "%s", initiator);
+}
+
+/* What was learned on the wire under the address is true of the path with the name. */
+static void pass_facts(struct tracker *t, const struct path *path, struct path *named,
+                       uint64_t time_ns) {
+    const struct sink_path *from = &path->sink;
+    if (path->kind != PATH_KIND_DISK || named->sink.designator[0] != '\0')
+        return;
+    struct identity_unit facts = {.is_disk = true,
+                                  .ignores_same = path->ignores_same,
+                                  .size_bytes = from->size_bytes,
+                                  .block_bytes = path->block_guessed ? 0 : from->block_bytes,
+                                  .flags = from->flags,
+                                  .flags_known = from->flags_known};
+    snprintf(facts.designator, sizeof facts.designator, "%s", from->designator);
+    snprintf(facts.serial, sizeof facts.serial, "%s", from->serial);
+    path_take_facts(t, named, &facts, time_ns);
+}
+
 /* What was written under the address belongs to the path with the name. */
 static void give_name(struct nexus *n, struct path *path, struct target *target, uint64_t time_ns) {
     struct tracker *t = n->tracker;
@@ -165,6 +187,7 @@ static void give_name(struct nexus *n, struct path *path, struct target *target,
         return;
     path->sink.same_as = named->sink.id;
     path->dirty = true;
+    pass_facts(t, path, named, time_ns);
     if (named->kind == PATH_KIND_UNKNOWN) {
         named->kind = path->kind;
         named->ignores_same = path->ignores_same;
@@ -185,15 +208,17 @@ static void give_name(struct nexus *n, struct path *path, struct target *target,
 void tracker_nexus_identify(struct nexus *n, const char *name, uint64_t time_ns) {
     struct target *from = n->target;
     struct target *target = target_of(n->tracker, from->protocol, name);
-    if (target == NULL || target == from || !from->provisional)
+    if (target == NULL || target == from)
         return;
     struct path *path, *next;
     HASH_ITER(hh, from->paths, path, next) {
-        give_name(n, path, target, time_ns);
+        if (from->provisional)
+            give_name(n, path, target, time_ns);
     }
     sample_end(n->tracker, from);
-    from->provisional = false;
-    n->tracker->provisional_count--;
+    if (from->provisional)
+        n->tracker->provisional_count--;
+    from->provisional = false; /* other sessions under this address are identified by themselves */
     target->nexus_count++;
     n->target = target;
     target_leave(n->tracker, from);

@@ -104,8 +104,11 @@ void gap_hushed(struct tracker *t, struct path *path, uint64_t lba, uint64_t blo
 
 static void go_blind(struct blindness *blind, uint16_t reason, const char *text, uint64_t time_ns) {
     bool first_of_its_own = gap_is_hearsay(blind->reason) && !gap_is_hearsay(reason);
-    if (blind->reason != 0 && !first_of_its_own)
+    if (blind->reason != 0 && !first_of_its_own) {
+        if (time_ns < blind->since_ns)
+            blind->since_ns = time_ns;
         return;
+    }
     blind->reason = reason;
     blind->since_ns = time_ns;
     snprintf(blind->text, sizeof blind->text, "before this path was seen: %s", text);

@@ -127,6 +127,7 @@ struct exchange {
     struct command command;
     uint64_t number; /* of its nexus: the order in which commands came */
     uint64_t issued_ns;
+    uint64_t ended_ns; /* its status is known to have passed then, though not which; 0: no */
     uint32_t data_out_bytes;
     uint32_t data_in_bytes;
     uint8_t cdb[SAVED_CDB_BYTES];

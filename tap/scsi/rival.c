@@ -178,6 +178,15 @@ static bool proven_before(const struct exchange *ended, const struct exchange *o
            (ended->attribute == ORDERED || open->attribute == ORDERED);
 }
 
+void tracker_ended_at(struct exchange *x, uint64_t time_ns) {
+    /* What was left out for an end that was none is found again by the times. */
+    if (x->ended_ns > 0 && time_ns != x->ended_ns) {
+        x->came_late = true;
+        x->recent_before = x->nexus->tracker->recent_count;
+    }
+    x->ended_ns = time_ns;
+}
+
 /* The same kind of write of the same blocks, of which all data is here? */
 static bool is_twin(const struct exchange *ended, const struct exchange *open) {
     const struct command *a = &ended->command;
@@ -209,6 +218,8 @@ static void note(const struct exchange *ended, struct open_change *change,
     struct exchange *open = change->exchange;
     uint64_t first = what->first;
     uint64_t end = what->end;
+    if (open->ended_ns > 0 && ended->issued_ns >= open->ended_ns)
+        return;
     if (open == ended || (content_known && proven_before(ended, open)))
         return;
     if (open->command.kind == COMMAND_UNMAP && !unmap_touches(open, first, end))

@@ -44,6 +44,17 @@ static struct nexus *open_nexus(struct tracker *t, struct target *target, const 
     return n;
 }
 
+bool tracker_knows_target(const struct tracker *t, const char *name) {
+    const struct target *target = NULL;
+    HASH_FIND_STR(t->targets, name, target);
+    for (const struct path *path = target != NULL ? target->paths : NULL; path != NULL;
+         path = path->hh.next) {
+        if (path->announced)
+            return true;
+    }
+    return false;
+}
+
 struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
                                  const char *target) {
     return open_nexus(t, target_of(t, protocol, target), initiator);

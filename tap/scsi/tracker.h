@@ -75,6 +75,8 @@ const struct tracker_counters *tracker_counters(const struct tracker *t);
 /* Strings are copied. `protocol` is enum path_protocol. NULL: out of memory. */
 struct nexus *tracker_nexus_open(struct tracker *t, uint8_t protocol, const char *initiator,
                                  const char *target);
+/* Has anything of it been announced? */
+bool tracker_knows_target(const struct tracker *t, const char *name);
 /*
  * A session whose login was not seen: `address` stands for the target's name, and must tell the
  * session from every other (two of them may lead to two targets). As long as it is not known which
@@ -87,6 +89,8 @@ struct nexus *tracker_nexus_open_provisional(struct tracker *t, uint8_t protocol
 void tracker_nexus_learn(struct nexus *n, const struct identity_unit *unit, uint64_t time_ns);
 /* The provisional target of the session is `target`: its paths go on under that name. */
 void tracker_nexus_identify(struct nexus *n, const char *target, uint64_t time_ns);
+/* The initiator's name was learned later. */
+void tracker_nexus_name_initiator(struct nexus *n, const char *initiator);
 /* Could it be a session with `target`, by what is known of both? */
 bool tracker_nexus_may_be(const struct nexus *n, const struct identity_target *target);
 /* Has one of its units told its name on the wire, and is it one of that target's? */
@@ -194,6 +198,11 @@ struct tracker_status {
     uint64_t time_ns;
 };
 
+/*
+ * Its status passed at that time and will be given later: commands issued behind it are no rivals.
+ * 0: that was not its status.
+ */
+void tracker_ended_at(struct exchange *x, uint64_t time_ns);
 /* Ends the exchange: it is freed, and its holder set to NULL. */
 void tracker_status(struct exchange *x, const struct tracker_status *status);
 /*

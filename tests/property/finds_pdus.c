@@ -118,21 +118,19 @@ static void take_close(void *connection, enum tcp_end why, uint64_t time_ns) {
     (void)time_ns;
 }
 
-static void take_segment(void *context, const struct tcp_segment *segment) {
-    struct survey *s = context;
-    tcp_segment(s->tcp, segment);
-}
-
 static void take_packets(struct survey *s, const struct packets *packets) {
     struct tcp_consumer consumer = {
         .context = s, .open = take_open, .data = take_data, .hole = take_hole, .close = take_close};
     struct tcp_limits limits = tcp_default_limits();
     s->tcp = tcp_create(&consumer, &limits);
-    AUTO(decap) decap = decap_create(&(struct decap_output){.context = s, .tcp = take_segment});
+    AUTO(decap) decap = decap_create();
     if (s->tcp == NULL || decap == NULL)
         abort();
-    for (size_t i = 0; i < packets->count; i++)
-        decap_packet(decap, &packets->list[i]);
+    for (size_t i = 0; i < packets->count; i++) {
+        struct decap_result found;
+        if (decap_packet(decap, &packets->list[i], &found) == DECAP_TCP)
+            tcp_segment(s->tcp, &found.tcp);
+    }
     tcp_destroy(s->tcp);
 }
 

@@ -1,6 +1,7 @@
 #include "tests/property/mangle.h"
 
 #include "common/clock.h"
+#include "tests/property/fc.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -56,6 +57,18 @@ static bool find_tcp(const struct packet *packet, struct place *place) {
         return false;
     place->data = place->tcp + (size_t)(d[place->tcp + 12] >> 4) * 4;
     return place->data <= place->end;
+}
+
+/* Does it go to the server? False when it is neither TCP nor FC. */
+static bool find_direction(const struct mangle *m, const struct packet *packet, bool *to_server) {
+    struct place place;
+    const uint8_t *fc = fc_find(packet);
+    bool tcp = fc == NULL && find_tcp(packet, &place);
+    if (fc != NULL)
+        *to_server = fc_source(fc) != m->server_port;
+    else if (tcp)
+        *to_server = be16(packet->data + place.tcp + 2) == m->server_port;
+    return fc != NULL || tcp;
 }
 
 static struct packet copy_of(const struct packet *packet, struct packets *to, uint8_t **bytes) {
@@ -165,7 +178,7 @@ static bool split(const struct packet *packet, struct packets *to, size_t first_
 
 static bool survives(const struct mangle *m, const struct packet *packet, size_t i,
                      uint64_t *state) {
-    struct place place;
+    bool to_server;
     switch (m->kind) {
     case MANGLE_REMOVE:
         return i < m->at || i >= m->at + m->count;
@@ -174,8 +187,7 @@ static bool survives(const struct mangle *m, const struct packet *packet, size_t
     case MANGLE_BEHEAD:
         return i >= m->at;
     case MANGLE_ONE_WAY:
-        return !find_tcp(packet, &place) ||
-               (be16(packet->data + place.tcp + 2) == m->server_port) == (m->count != 0);
+        return !find_direction(m, packet, &to_server) || to_server == (m->count != 0);
     default:
         return true;
     }
@@ -320,13 +332,12 @@ static void repeat(const struct mangle *m, const struct packets *from, struct pa
 
 static void skew(const struct mangle *m, const struct packets *from, struct packets *to) {
     struct late *late = calloc(from->count + 1, sizeof *late);
-    struct place place;
+    bool to_server;
     if (late == NULL)
         abort();
     for (size_t i = 0; i < from->count; i++) {
         const struct packet *packet = &from->list[i];
-        bool delayed = find_tcp(packet, &place) && (be16(packet->data + place.tcp + 2) ==
-                                                    m->server_port) == (m->count % 2 != 0);
+        bool delayed = find_direction(m, packet, &to_server) && to_server == (m->count % 2 != 0);
         late[i] = (struct late){packet->time_ns + (delayed ? m->count * NS_PER_MS : 0), i, *packet};
     }
     deliver_late(late, from->count, false, to);
@@ -339,20 +350,35 @@ static bool is_login(const struct packet *packet, const struct place *place) {
            memmem(packet->data + place->data, place->end - place->data, "TargetP", 7) != NULL;
 }
 
+/* Where a flipped bit shows: the payload of TCP, all of an FC frame. */
+static bool find_guarded(const struct packet *packet, size_t *start, size_t *end) {
+    struct place place;
+    const uint8_t *fc = fc_find(packet);
+    if (fc != NULL) {
+        *start = (size_t)(fc - packet->data);
+        *end = packet->caplen - 4; /* EOF */
+        return true;
+    }
+    if (!find_tcp(packet, &place) || place.end == place.data || is_login(packet, &place))
+        return false;
+    *start = place.data;
+    *end = place.end;
+    return true;
+}
+
 static void flip(const struct mangle *m, const struct packets *from, struct packets *to) {
     uint64_t state = m->seed;
-    struct place place;
+    size_t start, end;
     bool done = false;
     for (size_t i = 0; i < from->count; i++) {
         const struct packet *packet = &from->list[i];
-        if (done || i < m->at || !find_tcp(packet, &place) || place.end == place.data ||
-            is_login(packet, &place)) {
+        if (done || i < m->at || !find_guarded(packet, &start, &end)) {
             packets_add(to, packet);
             continue;
         }
         uint8_t *bytes;
         struct packet copy = copy_of(packet, to, &bytes);
-        size_t at = place.data + mangle_random(&state) % (place.end - place.data);
+        size_t at = start + mangle_random(&state) % (end - start);
         bytes[at] ^= (uint8_t)(1u << mangle_random(&state) % 8);
         packets_add(to, &copy);
         done = true;
@@ -372,14 +398,19 @@ struct flow {
 static struct flow *flow_of(struct flow flows[static 65536], const struct mangle *m,
                             const struct packet *packet) {
     struct place place;
+    if (fc_find(packet) != NULL)
+        return &flows[0]; /* all of it is one */
     if (!find_tcp(packet, &place))
         return NULL;
     unsigned source = be16(packet->data + place.tcp);
     return &flows[source == m->server_port ? be16(packet->data + place.tcp + 2) : source];
 }
 
-static bool carries(const struct packet *packet, const struct place *place) {
-    return place->end > place->data || (packet->data[place->tcp + 13] & 0x07) != 0;
+static bool carries(const struct packet *packet) {
+    struct place place;
+    if (!find_tcp(packet, &place))
+        return true; /* FC: nothing is sent for nothing */
+    return place.end > place.data || (packet->data[place.tcp + 13] & 0x07) != 0;
 }
 
 /* Does `packet` acknowledge all bytes before `end` that came from the other side than its own? */
@@ -436,12 +467,11 @@ static size_t silences(const struct mangle *m, const struct packets *from, const
         abort();
     for (size_t i = 0; i < from->count && count < most; i++) {
         const struct packet *packet = &from->list[i];
-        struct place place;
         struct flow *flow = flow_of(flows, m, packet);
-        if (flow == NULL || !find_tcp(packet, &place))
+        if (flow == NULL)
             continue;
         if (!survived[i]) {
-            if (flow->lost_ns == 0 && carries(packet, &place))
+            if (flow->lost_ns == 0 && carries(packet))
                 flow->lost_ns = packet->time_ns;
             continue;
         }
@@ -467,6 +497,16 @@ size_t mangle_blackouts(const struct mangle *m, const struct packets *from, stru
         if (again_ns != 0)
             to[count++] = (struct blackout){from->list[i].time_ns - 1, again_ns};
     }
+    free(survived);
+    return count;
+}
+
+size_t mangle_vanished(const struct mangle *m, const struct packets *from, uint64_t *to,
+                       size_t most) {
+    if (m->kind != MANGLE_REMOVE && m->kind != MANGLE_THIN)
+        return 0;
+    bool *survived = who_survives(m, from);
+    size_t count = fc_vanished(from, survived, to, most);
     free(survived);
     return count;
 }

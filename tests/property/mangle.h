@@ -32,7 +32,7 @@ struct mangle {
     size_t at;
     size_t count;
     uint64_t seed;
-    uint16_t server_port;
+    uint16_t server_port; /* of FC: the low half of the target's FC_ID */
 };
 
 /* Into `to`, which is cleared first and borrows from `from`. */
@@ -59,6 +59,10 @@ struct blackout {
  */
 size_t mangle_blackouts(const struct mangle *m, const struct packets *from, struct blackout *to,
                         size_t most);
+
+/* Of those that a mangle removed: see fc_vanished(). */
+size_t mangle_vanished(const struct mangle *m, const struct packets *from, uint64_t *to,
+                       size_t most);
 
 /* A small generator: the same numbers everywhere (splitmix64). */
 uint64_t mangle_random(uint64_t *state);

@@ -64,6 +64,17 @@ void model_reset(struct model *m, const uint8_t *base, const struct replay *repl
     find_aliases(m, replay);
 }
 
+static int compare_times(const void *left, const void *right) {
+    const uint64_t *a = left;
+    const uint64_t *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+static bool is_vanished(const struct model *m, uint64_t issued_ns) {
+    return m->vanished_count > 0 && bsearch(&issued_ns, m->vanished, m->vanished_count,
+                                            sizeof issued_ns, compare_times) != NULL;
+}
+
 static bool clip(const struct model *m, uint64_t offset, uint64_t *length) {
     if (offset >= m->size)
         return false;
@@ -96,6 +107,9 @@ static void apply_update(struct model *m, const struct update_record *u, const u
     if (u->op == UPDATE_OR || u->op == UPDATE_XOR)
         return; /* what was in doubt there still is */
     if (!rangeset_remove(&m->gaps, u->offset_bytes, u->offset_bytes + length))
+        abort();
+    if (is_vanished(m, u->issued_ns) &&
+        !rangeset_add(&m->gaps, u->offset_bytes, u->offset_bytes + length))
         abort();
 }
 

@@ -15,6 +15,9 @@ struct model {
     uint64_t path;
     uint64_t aliases[MODEL_ALIASES]; /* other paths to the same volume */
     size_t alias_count;
+    /* Updates issued at these times (sorted) nobody can know of: what they wrote is in doubt. */
+    const uint64_t *vanished;
+    size_t vanished_count;
     uint8_t *image;
     uint64_t size;
     struct rangeset gaps;

@@ -31,7 +31,8 @@ static bool is_late(struct replay *r, const struct record *record) {
         return false;
     uint64_t path = record->type == RECORD_GAP ? record->gap.path : 0;
     for (size_t i = 0; i < r->path_count; i++) {
-        if (r->paths[i].path == path && r->paths[i].promised_ns == r->promised_ns)
+        if (r->paths[i].path == path && r->paths[i].promised_ns == r->promised_ns &&
+            record_time_ns(record) > r->kept_ns)
             return false;
     }
     return record_time_ns(record) <= r->promised_ns;
@@ -39,12 +40,15 @@ static bool is_late(struct replay *r, const struct record *record) {
 
 static void note_path(struct replay *r, uint64_t path) {
     for (size_t i = 0; i < r->path_count; i++) {
-        if (r->paths[i].path == path)
-            return;
+        if (r->paths[i].path != path)
+            continue;
+        if (r->restarted && !r->paths[i].again)
+            r->paths[i] = (struct replay_path){path, r->promised_ns, true};
+        return;
     }
     if (r->path_count == REPLAY_PATHS)
         abort();
-    r->paths[r->path_count++] = (struct replay_path){path, r->promised_ns};
+    r->paths[r->path_count++] = (struct replay_path){path, r->promised_ns, r->restarted};
 }
 
 static void take(struct replay *r, const struct record *record) {
@@ -147,6 +151,8 @@ static void clear(struct replay *r) {
     r->late = 0;
     r->path_count = 0;
     r->promised_ns = 0;
+    r->kept_ns = 0;
+    r->restarted = false;
     r->sent_again = false;
     packets_clear(&r->frames);
 }
@@ -223,6 +229,8 @@ void replay_run_restarted(struct replay *r, const struct packets *packets, size_
     struct publisher_past past = {1, publisher_next_order(run.publisher),
                                   publisher_promised_ns(run.publisher)};
     end(&run);
+    r->restarted = true;
+    r->kept_ns = past.promised_ns;
     size_t known = r->path_count;
     size_t next = at + missed < packets->count ? at + missed : packets->count - 1;
     uint64_t first_ns = packets->list[next].time_ns;

@@ -20,7 +20,8 @@ enum { REPLAY_PATHS = 64 };
 
 struct replay_path {
     uint64_t path;
-    uint64_t promised_ns; /* before it was announced */
+    uint64_t promised_ns; /* before it was announced, by the last monitor that did */
+    bool again;           /* that one is the second */
 };
 
 struct replay {
@@ -29,8 +30,10 @@ struct replay {
     size_t capacity;
     struct packets frames; /* only its blocks: copies of the batches */
     uint64_t promised_ns;
-    uint64_t late;   /* records at or below a promise that held for their path: always 0 */
-    bool sent_again; /* with other bytes, perhaps: what was sent after it had been received */
+    bool restarted;
+    uint64_t kept_ns; /* what the monitor before the restart promised, of all paths */
+    uint64_t late;    /* records at or below a promise that held for their path: always 0 */
+    bool sent_again;  /* with other bytes, perhaps: what was sent after it had been received */
     struct replay_path paths[REPLAY_PATHS];
     size_t path_count;
 };

@@ -63,7 +63,8 @@ static int load_volume(struct truth_volume *v, const char *directory, const json
     const char *target = text_of(from, "target");
     v->size = number_of(from, "size");
     v->lun = number_of(from, "lun") << 48;
-    v->path = record_path_id(PATH_ISCSI, target, strlen(target), v->lun);
+    uint8_t protocol = strncmp(target, "naa.", 4) == 0 ? PATH_FCP : PATH_ISCSI;
+    v->path = record_path_id(protocol, target, strlen(target), v->lun);
     snprintf(v->name, sizeof v->name, "%s", text_of(from, "volume"));
     size_t i;
     json_t *mark;

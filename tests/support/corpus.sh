@@ -91,3 +91,20 @@ check_marks() {
     ((agreed > 0)) || fail "$CAPTURE: no mark was compared"
     echo "$TEST_NAME: $CAPTURE: $agreed marks agree, $inexact known to be inexact"
 }
+
+# Every mark of the first volume: refused, or right.
+check_marks_or_refusals() {
+    local label time_ns sha status
+    agreed=0 refused=0 last=
+    while read -r label time_ns sha; do
+        status=0
+        rm -f "$WORK/image"
+        ctl restore "$(volume_name 0)" --at "$(at_time "$time_ns")" --to "$WORK/image" >/dev/null 2>"$WORK/err" </dev/null ||
+            status=$?
+        ((status == 0 || status == 3)) || fail "$label: restore ended with $status: $(cat "$WORK/err")"
+        last=$status
+        ((status == 3)) && refused=$((refused + 1)) && continue
+        [[ $(sha_of "$WORK/image") == "$sha" ]] || fail "$label: differs, and is called exact"
+        agreed=$((agreed + 1))
+    done < <(truth 0 '.marks[] | "\(.label) \(.time_ns) \(.sha256)"')
+}

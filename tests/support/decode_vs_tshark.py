@@ -132,6 +132,24 @@ def tshark_rows(path):
                 yield from rows_of(pending.pop(key), iscsi.first("iscsi.scsiresponse.status"))
 
 
+def fcp_rows(path):
+    """The same of FCP: an exchange is named by its ports and OX_ID; FCP_RSP ends it."""
+    fields = ["fc.r_ctl", "fc.s_id", "fc.d_id", "fc.ox_id", "fcp.lun", "scsi_sbc.opcode", "scsi_sbc.rdwr10.lba",
+              "scsi_sbc.rdwr10.xferlen", "scsi_sbc.alloclen16", "fcp.status"]
+    lines = subprocess.run(["tshark", "-r", path, "-Y", "fcp", "-T", "fields", "-E", "separator=;"]
+                           + [word for field in fields for word in ("-e", field)],
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True).stdout
+    pending = {}
+    for line in lines.splitlines():
+        r_ctl, source, target, ox_id, lun, opcode, lba, blocks10, blocks, status = line.split(";")
+        if r_ctl == "0x06" and opcode and int(opcode, 0) in WRITES:
+            pending[source, target, ox_id] = (number(lun), int(opcode, 0), number(lba), number(blocks10 or blocks))
+        elif r_ctl == "0x06":
+            pending.pop((source, target, ox_id), None)
+        elif r_ctl == "0x07" and (target, source, ox_id) in pending:
+            yield pending.pop((target, source, ox_id)) + (number(status),)
+
+
 def tapd_rows(path):
     """The updates, and the ranges of the gaps."""
     updates, gaps = collections.Counter(), collections.Counter()
@@ -177,7 +195,7 @@ def complain(what, rows):
 def main():
     capture, decoded = sys.argv[1:]
     ours, gaps = tapd_rows(decoded)
-    theirs = collections.Counter(tshark_rows(capture))
+    theirs = collections.Counter(tshark_rows(capture)) or collections.Counter(fcp_rows(capture))
     partial = has_data_digests(capture)
     if partial:
         theirs = collections.Counter({row: n for row, n in theirs.items() if row[2] is not None})

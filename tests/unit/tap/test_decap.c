@@ -12,16 +12,18 @@ static unsigned segments;
 static struct tcp_segment last;
 static char text[70000];
 
-static void on_tcp(void *context, const struct tcp_segment *segment) {
-    (void)context;
+static void take(const struct packet *packet) {
+    struct decap_result found;
+    if (decap_packet(d, packet, &found) != DECAP_TCP)
+        return;
     segments++;
-    last = *segment;
-    memcpy(text, segment->data, segment->data_bytes);
-    text[segment->data_bytes] = '\0';
+    last = found.tcp;
+    memcpy(text, last.data, last.data_bytes);
+    text[last.data_bytes] = '\0';
 }
 
 static void start(void) {
-    d = decap_create(&(struct decap_output){NULL, on_tcp});
+    d = decap_create();
     frame_init(&f);
 }
 
@@ -36,7 +38,7 @@ static void show_cut(int link_type, size_t captured) {
                             .caplen = (uint32_t)captured,
                             .wire_length = (uint32_t)frame_length(&f),
                             .link_type = link_type};
-    decap_packet(d, &packet);
+    take(&packet);
 }
 
 static void show(int link_type) {
@@ -276,7 +278,7 @@ static void cut_everywhere(int link_type) {
                                 .caplen = (uint32_t)captured,
                                 .wire_length = (uint32_t)whole,
                                 .link_type = link_type};
-        decap_packet(d, &packet);
+        take(&packet);
         cr_assert_eq(segments + dropped() - before, 1, "at %zu", captured);
         cr_assert_eq(segments, captured + 5 >= whole, "at %zu", captured);
         free(exact);
@@ -406,4 +408,22 @@ Test(decap, options_whose_length_cannot_be) {
         show_options(wrong[i], 12);
         cr_assert_not(last.stamped, "%zu", i);
     }
+}
+
+/* Names that FIP tells are those of the ports of its VLAN. */
+Test(decap, fip_in_a_vlan) {
+    uint8_t bytes[12 + 4 + 2 + 10] = {1, 1, 1, 1,    1, 1,    2, 2,    2,
+                                      2, 2, 2, 0x81, 0, 0x60, 7, 0x89, 0x14};
+    struct packet packet = {.data = bytes,
+                            .caplen = sizeof bytes,
+                            .wire_length = sizeof bytes,
+                            .link_type = ETHERNET,
+                            .time_ns = 5};
+    struct decap_result found;
+    cr_assert_eq(decap_packet(d, &packet, &found), DECAP_FIP);
+    cr_assert_eq(found.fip.vsan, 7);
+    cr_assert_eq(found.fip.bytes, 10);
+    cr_assert_eq(found.fip.source[0], 2);
+    cr_assert_eq(found.fip.destination[0], 1);
+    cr_assert_eq(found.fip.time_ns, 5);
 }

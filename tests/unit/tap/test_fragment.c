@@ -17,16 +17,8 @@ static struct made_frame whole;
 static const char *const hello =
     "hello, this is one datagram in several pieces, of which each is needed";
 
-static void on_tcp(void *context, const struct tcp_segment *segment) {
-    (void)context;
-    segments++;
-    cr_assert_eq(segment->data_bytes, segment->wire_bytes);
-    memcpy(text, segment->data, segment->data_bytes);
-    text[segment->data_bytes] = '\0';
-}
-
 static void start(void) {
-    d = decap_create(&(struct decap_output){NULL, on_tcp});
+    d = decap_create();
     frame_init(&whole);
     frame_tcp(&whole, 4, 0, hello);
 }
@@ -38,11 +30,18 @@ static void stop(void) {
 TestSuite(fragment, .init = start, .fini = stop);
 
 static void show(struct made_frame *f, size_t cut) {
-    decap_packet(d, &(struct packet){.data = frame_data(f),
-                                     .caplen = (uint32_t)(frame_length(f) - cut),
-                                     .wire_length = (uint32_t)frame_length(f),
-                                     .link_type = RAW,
-                                     .time_ns = now_ns});
+    struct packet packet = {.data = frame_data(f),
+                            .caplen = (uint32_t)(frame_length(f) - cut),
+                            .wire_length = (uint32_t)frame_length(f),
+                            .link_type = RAW,
+                            .time_ns = now_ns};
+    struct decap_result found;
+    if (decap_packet(d, &packet, &found) != DECAP_TCP)
+        return;
+    segments++;
+    cr_assert_eq(found.tcp.data_bytes, found.tcp.wire_bytes);
+    memcpy(text, found.tcp.data, found.tcp.data_bytes);
+    text[found.tcp.data_bytes] = '\0';
 }
 
 /* Bytes [start, end) of the datagram, all that are there when end is 0. */
@@ -212,22 +211,76 @@ Test(fragment, ipv6_that_is_all_of_it) {
     expect_hello(1);
 }
 
+/* A tunnel that was cut, which carries a piece of a datagram that was cut before. */
 Test(fragment, fragments_of_fragments) {
     frame_init(&whole);
     frame_tcp(&whole, 6, 0, hello);
-    frame_front_be(&whole, 7, 4);
-    frame_front_be(&whole, 1, 2);
-    frame_front_be(&whole, TCP << 8, 2);
     static struct made_frame f;
     for (unsigned i = 0; i < 2; i++) {
-        frame_init(&f);
-        frame_front(&f, frame_at(&whole, i * 40), i == 0 ? 40 : frame_length(&whole) - 40);
-        frame_front_be(&f, 9, 4);
-        frame_front_be(&f, i == 0 ? 1 : 40, 2);
-        frame_front_be(&f, 44 << 8, 2);
-        frame_ipv6(&f, 44);
-        show(&f, 0);
+        static struct made_frame piece;
+        frame_init(&piece);
+        frame_front(&piece, frame_at(&whole, i * 40), i == 0 ? 40 : frame_length(&whole) - 40);
+        frame_front_be(&piece, 7, 4);
+        frame_front_be(&piece, i == 0 ? 1 : 40, 2);
+        frame_front_be(&piece, TCP << 8, 2);
+        frame_ipv6(&piece, 44);
+        for (unsigned k = 0; k < 2; k++) {
+            frame_init(&f);
+            frame_front(&f, frame_at(&piece, k * 48), k == 0 ? 48 : frame_length(&piece) - 48);
+            frame_front_be(&f, 9 + i, 4);
+            frame_front_be(&f, k == 0 ? 1 : 48, 2);
+            frame_front_be(&f, 41 << 8, 2);
+            frame_ipv6(&f, 44);
+            show(&f, 0);
+        }
     }
+    expect_hello(1);
+    cr_assert_eq(decap_dropped(d, DECAP_MALFORMED), 0);
+}
+
+/* Each stands for itself, and another follows. */
+Test(fragment, layers_of_fragments_end) {
+    static struct made_frame f;
+    frame_init(&f);
+    for (unsigned i = 0; i < 30; i++) {
+        frame_front_be(&f, i, 4);
+        frame_front_be(&f, 0, 2);
+        frame_front_be(&f, 44 << 8, 2);
+    }
+    frame_ipv6(&f, 44);
+    show(&f, 0);
+    cr_assert_eq(decap_dropped(d, DECAP_TOO_DEEP), 1);
+}
+
+/* The checksum as a host leaves it to its network card: the sum of the pseudo-header. */
+static void leave_checksum_to_the_card(void) {
+    uint32_t sum = 2 * 0x0a00 + 1 + 2 + TCP + (uint32_t)frame_length(&whole);
+    *frame_at(&whole, 16) = (uint8_t)(sum >> 8);
+    *frame_at(&whole, 17) = (uint8_t)sum;
+}
+
+Test(fragment, without_a_checksum_and_together) {
+    leave_checksum_to_the_card();
+    send_piece(1, 0, 24);
+    now_ns += 20 * NS_PER_MS;
+    send_piece(1, 24, 0);
+    expect_hello(1);
+}
+
+/* Long enough for the identification to be used again: nothing tells that they belong together. */
+Test(fragment, without_a_checksum_and_apart) {
+    leave_checksum_to_the_card();
+    send_piece(1, 0, 24);
+    now_ns += 20 * NS_PER_MS + 1;
+    send_piece(1, 24, 0);
     expect_hello(0);
-    cr_assert_eq(decap_dropped(d, DECAP_MALFORMED), 1);
+    cr_assert_eq(decap_dropped(d, DECAP_FRAGMENT_LOST), 1);
+}
+
+Test(fragment, with_a_wrong_checksum) {
+    *frame_at(&whole, 17) ^= 1;
+    send_piece(1, 0, 24);
+    send_piece(1, 24, 0);
+    expect_hello(0);
+    cr_assert_eq(decap_dropped(d, DECAP_FRAGMENT_LOST), 1);
 }

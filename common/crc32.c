@@ -1,0 +1,7 @@
+#include "common/crc32.h"
+
+#include <isa-l/crc.h>
+
+uint32_t crc32_frame(uint32_t crc, const void *data, size_t length) {
+    return crc32_gzip_refl(crc, data, length);
+}

@@ -1,0 +1,120 @@
+#include "tap/fc/internal.h"
+
+struct fc_nexus *nexus_find(struct fc *f, uint16_t vsan, uint32_t initiator, uint32_t target) {
+    struct nexus_key key = {initiator, target, vsan};
+    struct fc_nexus *n = f->last;
+    if (n != NULL && memcmp(&n->key, &key, sizeof key) == 0)
+        return n;
+    HASH_FIND(hh, f->nexuses, &key, sizeof key, n);
+    if (n != NULL)
+        f->last = n;
+    return n;
+}
+
+/* It may have written while nobody watched, to a volume that others lead to, too. */
+static void doubt_stranger(struct fc_nexus *n) {
+    n->fc->counters.strangers++;
+    tracker_nexus_gap(n->nexus, GAP_MONITOR_RESTART,
+                      "a session that may have written before the monitor was started again",
+                      n->fc->restarted_ns);
+}
+
+static bool open_nexus(struct fc_nexus *n) {
+    struct fc *f = n->fc;
+    uint16_t vsan = (uint16_t)n->key.vsan;
+    char initiator[PORT_TEXT_BYTES];
+    char target[PORT_TEXT_BYTES];
+    names_text(f->names, vsan, n->key.initiator, initiator);
+    n->named = names_text(f->names, vsan, n->key.target, target);
+    bool stranger = f->restarted && !tracker_knows_target(f->tracker, target);
+    n->nexus = n->named ? tracker_nexus_open(f->tracker, PATH_FCP, initiator, target)
+                        : tracker_nexus_open_provisional(f->tracker, PATH_FCP, initiator, target);
+    if (stranger && n->nexus != NULL)
+        doubt_stranger(n);
+    return n->nexus != NULL;
+}
+
+struct fc_nexus *nexus_of(struct fc *f, uint16_t vsan, uint32_t initiator, uint32_t target) {
+    struct fc_nexus *n = nexus_find(f, vsan, initiator, target);
+    if (n != NULL || HASH_COUNT(f->nexuses) >= MAX_NEXUSES)
+        return n;
+    n = calloc(1, sizeof *n);
+    if (n == NULL)
+        return NULL;
+    n->key = (struct nexus_key){initiator, target, vsan};
+    n->fc = f;
+    if (!open_nexus(n)) {
+        free(n);
+        return NULL;
+    }
+    HASH_ADD(hh, f->nexuses, key, sizeof n->key, n);
+    if (n->hh.tbl != NULL)
+        return n;
+    tracker_nexus_close(n->nexus, 0, NULL, 0);
+    free(n);
+    return NULL;
+}
+
+void nexus_clear(struct fc_nexus *n, uint16_t reason, const char *text, uint64_t time_ns) {
+    while (n->tasks != NULL) {
+        /* One whose response is there has ended by it, whatever came behind. */
+        if (n->tasks->answer != NULL)
+            settle_now(n->tasks);
+        else
+            task_abandon(n->tasks, reason, text, time_ns);
+    }
+    struct slot *slot, *next;
+    HASH_ITER(hh, n->slots, slot, next) {
+        slot_destroy(slot);
+    }
+}
+
+void nexus_destroy(struct fc_nexus *n, uint16_t reason, const char *text, uint64_t time_ns) {
+    struct fc *f = n->fc;
+    nexus_clear(n, reason, text, time_ns);
+    tracker_nexus_close(n->nexus, reason, text, time_ns);
+    HASH_DEL(f->nexuses, n);
+    if (f->last == n)
+        f->last = NULL;
+    free(n);
+}
+
+void nexus_discard(struct fc_nexus *n) {
+    while (n->tasks != NULL)
+        task_abandon(n->tasks, 0, NULL, 0);
+    nexus_destroy(n, 0, NULL, 0);
+}
+
+static bool is_of(const struct fc_nexus *n, uint16_t vsan, uint32_t fc_id) {
+    return n->key.vsan == vsan && (n->key.target == fc_id || n->key.initiator == fc_id);
+}
+
+void nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, uint64_t time_ns) {
+    struct fc_nexus *n, *next;
+    HASH_ITER(hh, f->nexuses, n, next) {
+        if (is_of(n, vsan, fc_id))
+            nexus_destroy(n, GAP_NEXUS_LOST, text, time_ns);
+    }
+}
+
+void nexus_name(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn, uint64_t time_ns) {
+    char name[PORT_TEXT_BYTES];
+    uint64_t before = names_find(f->names, vsan, fc_id);
+    if (wwpn == 0 || before == wwpn)
+        return;
+    if (before != 0)
+        nexus_leave(f, vsan, fc_id, "another port has its address now", time_ns);
+    if (!names_set(f->names, vsan, fc_id, wwpn))
+        return;
+    names_text(f->names, vsan, fc_id, name);
+    struct fc_nexus *n, *next;
+    HASH_ITER(hh, f->nexuses, n, next) {
+        if (!is_of(n, vsan, fc_id))
+            continue;
+        if (n->key.initiator == fc_id)
+            tracker_nexus_name_initiator(n->nexus, name);
+        else if (!n->named)
+            tracker_nexus_identify(n->nexus, name, time_ns);
+        n->named = n->named || n->key.target == fc_id;
+    }
+}

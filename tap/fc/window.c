@@ -1,0 +1,119 @@
+#include "tap/fc/internal.h"
+
+#include <utlist.h>
+
+/*
+ * Frames wait here for those that come later but are older. Which frames were seen lately is kept
+ * as a table of their hashes with two places for each: what is pushed out early is taken for new.
+ */
+enum { TABLE_SETS = 1 << 16, WAYS = 2 };
+
+struct trace {
+    uint64_t hash;
+    uint64_t time_ns;
+};
+
+struct window {
+    struct seen *oldest; /* utlist: ->prev is the newest */
+    size_t bytes;
+    size_t limit_bytes;
+    struct trace table[TABLE_SETS][WAYS];
+};
+
+struct window *window_create(size_t limit_bytes) {
+    struct window *w = calloc(1, sizeof *w);
+    if (w != NULL)
+        w->limit_bytes = limit_bytes;
+    return w;
+}
+
+void window_destroy(struct window *w) {
+    struct seen *seen, *next;
+    if (w == NULL)
+        return;
+    DL_FOREACH_SAFE(w->oldest, seen, next) {
+        free(seen);
+    }
+    free(w);
+}
+
+struct seen *seen_create(const struct frame *frame, uint64_t time_ns) {
+    struct seen *seen = malloc(sizeof *seen + frame->bytes);
+    if (seen == NULL)
+        return NULL;
+    seen->time_ns = time_ns;
+    seen->frame = *frame;
+    seen->frame.payload = seen->data;
+    seen->again = false;
+    seen->prev = seen->next = NULL;
+    if (frame->bytes > 0)
+        memcpy(seen->data, frame->payload, frame->bytes);
+    return seen;
+}
+
+static size_t size_of(const struct seen *seen) {
+    return sizeof *seen + seen->frame.bytes;
+}
+
+bool window_add(struct window *w, const struct frame *frame, uint64_t time_ns) {
+    struct seen *seen = seen_create(frame, time_ns);
+    if (seen == NULL)
+        return false;
+    w->bytes += size_of(seen);
+    struct seen *before = w->oldest != NULL ? w->oldest->prev : NULL;
+    while (before != NULL && before->time_ns > time_ns)
+        before = before != w->oldest ? before->prev : NULL;
+    if (before == NULL)
+        DL_PREPEND(w->oldest, seen);
+    else
+        DL_APPEND_ELEM(w->oldest, before, seen);
+    return true;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+    hash = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 29;
+}
+
+static uint64_t hash_of(const struct frame *f) {
+    uint64_t hash = mix(f->checksum, (uint64_t)f->s_id << 32 | f->d_id);
+    hash = mix(hash, (uint64_t)f->ox_id << 48 | (uint64_t)f->rx_id << 32 | f->f_ctl << 8 | f->type);
+    hash = mix(hash, (uint64_t)f->parameter << 32 | (uint64_t)f->seq_cnt << 16 |
+                         (uint64_t)f->seq_id << 8 | f->r_ctl);
+    return mix(hash, (uint64_t)f->vsan << 32 | f->wire_bytes);
+}
+
+/* Was one like it seen lately? And from now on it was. */
+static bool was_seen(struct window *w, const struct seen *seen) {
+    uint64_t hash = hash_of(&seen->frame);
+    struct trace *set = w->table[hash % TABLE_SETS];
+    struct trace *place = &set[0];
+    for (int i = 0; i < WAYS; i++) {
+        if (set[i].hash == hash) {
+            place = &set[i];
+            break;
+        }
+        if (set[i].time_ns < place->time_ns)
+            place = &set[i];
+    }
+    bool again = place->hash == hash && place->time_ns > 0 &&
+                 seen->time_ns < place->time_ns + REPEAT_NS &&
+                 place->time_ns < seen->time_ns + REPEAT_NS;
+    *place = (struct trace){hash, seen->time_ns};
+    return again;
+}
+
+struct seen *window_next(struct window *w, uint64_t until_ns) {
+    struct seen *seen = w->oldest;
+    if (seen == NULL || (seen->time_ns > until_ns && w->bytes <= w->limit_bytes))
+        return NULL;
+    DL_DELETE(w->oldest, seen);
+    w->bytes -= size_of(seen);
+    seen->prev = seen->next = NULL;
+    seen->again = was_seen(w, seen);
+    return seen;
+}
+
+uint64_t window_oldest(const struct window *w) {
+    return w->oldest != NULL ? w->oldest->time_ns : UINT64_MAX;
+}
