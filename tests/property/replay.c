@@ -31,8 +31,9 @@ static bool is_late(struct replay *r, const struct record *record) {
         return false;
     uint64_t path = record->type == RECORD_GAP ? record->gap.path : 0;
     for (size_t i = 0; i < r->path_count; i++) {
-        if (r->paths[i].path == path && r->paths[i].promised_ns == r->promised_ns &&
-            record_time_ns(record) > r->kept_ns)
+        const struct replay_path *p = &r->paths[i];
+        bool kept = p->before && record_time_ns(record) <= r->kept_ns;
+        if (p->path == path && p->promised_ns == r->promised_ns && !kept)
             return false;
     }
     return record_time_ns(record) <= r->promised_ns;
@@ -43,12 +44,12 @@ static void note_path(struct replay *r, uint64_t path) {
         if (r->paths[i].path != path)
             continue;
         if (r->restarted && !r->paths[i].again)
-            r->paths[i] = (struct replay_path){path, r->promised_ns, true};
+            r->paths[i] = (struct replay_path){path, r->promised_ns, true, true};
         return;
     }
     if (r->path_count == REPLAY_PATHS)
         abort();
-    r->paths[r->path_count++] = (struct replay_path){path, r->promised_ns, r->restarted};
+    r->paths[r->path_count++] = (struct replay_path){path, r->promised_ns, r->restarted, false};
 }
 
 static void take(struct replay *r, const struct record *record) {

@@ -22,6 +22,7 @@ struct replay_path {
     uint64_t path;
     uint64_t promised_ns; /* before it was announced, by the last monitor that did */
     bool again;           /* that one is the second */
+    bool before;          /* the first one did, too */
 };
 
 struct replay {
