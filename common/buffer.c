@@ -58,8 +58,20 @@ void buffer_put_zeros(struct buffer *b, size_t length) {
     b->length += length;
 }
 
+/* Written out: compilers make one store of it, but not of a loop. */
+static void store_le32(uint8_t *to, uint64_t value) {
+    to[0] = (uint8_t)value;
+    to[1] = (uint8_t)(value >> 8);
+    to[2] = (uint8_t)(value >> 16);
+    to[3] = (uint8_t)(value >> 24);
+}
+
 static void store_le(uint8_t *to, uint64_t value, size_t width) {
-    for (size_t i = 0; i < width; i++)
+    if (width == 4 || width == 8)
+        store_le32(to, value);
+    if (width == 8)
+        store_le32(to + 4, value >> 32);
+    for (size_t i = 0; i < width && width != 4 && width != 8; i++)
         to[i] = (uint8_t)(value >> (8 * i));
 }
 

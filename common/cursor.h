@@ -65,6 +65,7 @@ static inline bool cursor_copy(struct cursor *c, void *to, size_t length) {
     return true;
 }
 
+/* Of the odd widths that there are, too. */
 static inline uint64_t cursor_be(struct cursor *c, size_t width) {
     const uint8_t *bytes = cursor_bytes(c, width);
     uint64_t value = 0;
@@ -73,37 +74,51 @@ static inline uint64_t cursor_be(struct cursor *c, size_t width) {
     return value;
 }
 
-static inline uint64_t cursor_le(struct cursor *c, size_t width) {
-    const uint8_t *bytes = cursor_bytes(c, width);
-    uint64_t value = 0;
-    for (size_t i = width; bytes != NULL && i > 0; i--)
-        value = value << 8 | bytes[i - 1];
-    return value;
+/* Written out: compilers make one load of each, but not of a loop. */
+static inline uint16_t cursor_load_be16(const uint8_t *b) {
+    return (uint16_t)(b[0] << 8 | b[1]);
+}
+static inline uint32_t cursor_load_be32(const uint8_t *b) {
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+static inline uint16_t cursor_load_le16(const uint8_t *b) {
+    return (uint16_t)(b[1] << 8 | b[0]);
+}
+static inline uint32_t cursor_load_le32(const uint8_t *b) {
+    return (uint32_t)b[3] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[1] << 8 | b[0];
 }
 
 static inline uint8_t cursor_u8(struct cursor *c) {
-    return (uint8_t)cursor_be(c, 1);
+    const uint8_t *b = cursor_bytes(c, 1);
+    return b != NULL ? b[0] : 0;
 }
 static inline uint16_t cursor_be16(struct cursor *c) {
-    return (uint16_t)cursor_be(c, 2);
+    const uint8_t *b = cursor_bytes(c, 2);
+    return b != NULL ? cursor_load_be16(b) : 0;
 }
 static inline uint32_t cursor_be24(struct cursor *c) {
-    return (uint32_t)cursor_be(c, 3);
+    const uint8_t *b = cursor_bytes(c, 3);
+    return b != NULL ? (uint32_t)cursor_load_be16(b) << 8 | b[2] : 0;
 }
 static inline uint32_t cursor_be32(struct cursor *c) {
-    return (uint32_t)cursor_be(c, 4);
+    const uint8_t *b = cursor_bytes(c, 4);
+    return b != NULL ? cursor_load_be32(b) : 0;
 }
 static inline uint64_t cursor_be64(struct cursor *c) {
-    return cursor_be(c, 8);
+    const uint8_t *b = cursor_bytes(c, 8);
+    return b != NULL ? (uint64_t)cursor_load_be32(b) << 32 | cursor_load_be32(b + 4) : 0;
 }
 static inline uint16_t cursor_le16(struct cursor *c) {
-    return (uint16_t)cursor_le(c, 2);
+    const uint8_t *b = cursor_bytes(c, 2);
+    return b != NULL ? cursor_load_le16(b) : 0;
 }
 static inline uint32_t cursor_le32(struct cursor *c) {
-    return (uint32_t)cursor_le(c, 4);
+    const uint8_t *b = cursor_bytes(c, 4);
+    return b != NULL ? cursor_load_le32(b) : 0;
 }
 static inline uint64_t cursor_le64(struct cursor *c) {
-    return cursor_le(c, 8);
+    const uint8_t *b = cursor_bytes(c, 8);
+    return b != NULL ? (uint64_t)cursor_load_le32(b + 4) << 32 | cursor_load_le32(b) : 0;
 }
 
 #endif
