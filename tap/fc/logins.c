@@ -117,7 +117,7 @@ static void take_request(struct fc *f, const struct frame *frame, uint64_t peer,
     case ELS_SRR:
         note_recovery(f, frame, els);
         break;
-    default: /* RSCN and the like: what they announce is seen when it happens */
+    default: /* RSCN and the like: nobody takes commands at another port's FC_ID without a PLOGI */
         break;
     }
 }

@@ -15,7 +15,8 @@ void fc_world_make(struct fc_world *w) {
     *w = (struct fc_world){.recorder = recorder_create(),
                            .now_ns = 1000 * NS_PER_SECOND,
                            .s_id = FC_INITIATOR,
-                           .d_id = FC_TARGET};
+                           .d_id = FC_TARGET,
+                           .lun = lun_one};
     w->tracker = tracker_create(&w->recorder->sink, &limits);
     w->fc = fc_create(w->tracker, 1 << 20);
 }
@@ -78,7 +79,7 @@ void fc_show(struct fc_world *w, struct frame h, const uint8_t *payload, size_t 
 
 void fc_write_command(struct fc_world *w, uint16_t ox_id, uint32_t lba, uint16_t blocks) {
     uint8_t iu[32] = {0};
-    put_be(iu, lun_one, 8);
+    put_be(iu, w->lun, 8);
     iu[11] = 1; /* WRDATA */
     iu[12] = 0x2a;
     put_be(iu + 14, lba, 4);

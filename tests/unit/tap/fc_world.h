@@ -21,6 +21,7 @@ struct fc_world {
     uint16_t vsan;
     bool silent;         /* what is made is not shown */
     uint32_t s_id, d_id; /* of what passes between the two */
+    uint64_t lun;        /* that fc_write_command() writes to */
 };
 
 void fc_world_make(struct fc_world *w);
@@ -30,7 +31,7 @@ void fc_wait(struct fc_world *w);
 /* A frame of that header (S_ID and D_ID by F_CTL_RESPONDER when both are 0). */
 void fc_show(struct fc_world *w, struct frame header, const uint8_t *payload, size_t bytes);
 
-/* On exchange `ox_id`; RX_ID is ox_id + 100h. WRITE(10) of LUN 1, blocks of 512 bytes. */
+/* On exchange `ox_id`; RX_ID is ox_id + 100h. WRITE(10) of LUN `lun` (1), in blocks of 512. */
 void fc_write_command(struct fc_world *w, uint16_t ox_id, uint32_t lba, uint16_t blocks);
 void fc_ready(struct fc_world *w, uint16_t ox_id, uint32_t offset, uint32_t bytes);
 /* One frame of data, each byte `fill`. */
