@@ -99,7 +99,11 @@ static void doubt_given(void *context, uint64_t start, uint64_t end) {
 }
 
 static struct passed_doubt doubt_of(struct giver *g) {
-    return (struct passed_doubt){.context = g, .found = doubt_given, .budget = &g->t->passed};
+    struct tcp *t = g->t;
+    return (struct passed_doubt){.context = g,
+                                 .found = doubt_given,
+                                 .budget = &t->passed,
+                                 .old_ns = clock_minus(t->now_ns, t->limits.reorder_window_ns)};
 }
 
 void connection_answered(struct tcp *t, struct connection *c, unsigned from, uint64_t end,
@@ -125,8 +129,7 @@ static void note_given(struct tcp *t, struct connection *c, unsigned from,
     struct giver giver = {t, c, from, span->time_ns};
     struct passed_doubt doubt = doubt_of(&giver);
     if (!extended)
-        passed_note(&side->passed, &given, t->now_ns,
-                    clock_minus(t->now_ns, t->limits.reorder_window_ns), &doubt);
+        passed_note(&side->passed, &given, t->now_ns, &doubt);
     for (uint32_t i = side->acks.first; i < side->acks.count; i++) {
         const struct ack *ack = &side->acks.list[i];
         struct tcp_segment answer = {

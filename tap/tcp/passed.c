@@ -57,11 +57,11 @@ static bool grow(struct passed *p, struct passed_budget *budget) {
     return resize(p, p->capacity > 0 ? p->capacity * 2 : FEW_RUNS, budget);
 }
 
-static bool make_room(struct passed *p, uint64_t old_ns, const struct passed_doubt *doubt) {
+static bool make_room(struct passed *p, const struct passed_doubt *doubt) {
     uint32_t old = 0;
     if (p->count < p->capacity)
         return true;
-    while (old < p->count && p->runs[old].seen_ns < old_ns)
+    while (old < p->count && p->runs[old].seen_ns < doubt->old_ns)
         old++;
     if (old == 0 && grow(p, doubt->budget))
         return true;
@@ -99,9 +99,9 @@ static void join_last(struct passed *p) {
 }
 
 void passed_note(struct passed *p, const struct passed_copy *given, uint64_t now_ns,
-                 uint64_t old_ns, const struct passed_doubt *doubt) {
+                 const struct passed_doubt *doubt) {
     join_last(p);
-    if (!make_room(p, old_ns, doubt))
+    if (!make_room(p, doubt))
         return;
     if (given->stamped && (p->count == 0 || passed_is_later(given->stamp, p->newest_stamp)))
         p->newest_stamp = given->stamp;
@@ -225,7 +225,8 @@ static void dispute(struct passed_run *run, const struct passed_copy *copy,
  */
 static void dispute_forgotten(struct passed_run *run, const struct passed_copy *copy,
                               const struct passed_doubt *doubt) {
-    bool known = run->compared && run->compared_stamp == copy->stamp;
+    bool known =
+        (run->compared && run->compared_stamp == copy->stamp) || run->seen_ns < doubt->old_ns;
     if (!copy->stamped || !run->given.stamped || run->given.stamp == copy->stamp || known)
         return;
     if (was_given_first(run, copy) && run->echoed && passed_is_later(copy->stamp, run->echo))

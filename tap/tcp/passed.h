@@ -62,6 +62,7 @@ struct passed_doubt {
     void *context;
     void (*found)(void *context, uint64_t start, uint64_t end);
     struct passed_budget *budget;
+    uint64_t old_ns; /* runs noted before are kept only where there is room */
 };
 
 /* Timestamps, which wrap (RFC 7323, 5.2). */
@@ -72,9 +73,13 @@ static inline bool passed_is_later(uint32_t a, uint32_t b) {
 /* What most segments need, and no more: true when they only make the last run longer. */
 static inline bool passed_extend(struct passed *p, const struct passed_copy *given,
                                  uint64_t now_ns) {
-    if (p->unanswered == p->count)
+    if (p->count == 0)
         return false;
     struct passed_run *last = &p->runs[p->count - 1];
+    bool answered = p->unanswered == p->count;
+    /* That it was answered as usual is told again with what is added. */
+    if (answered && given->stamped && (!last->echoed || last->echo != last->given.stamp))
+        return false;
     if (last->given.end != given->start || last->given.stamped != given->stamped ||
         last->given.stamp != given->stamp || last->given.again != given->again || last->disputed ||
         last->lost || last->compared)
@@ -83,6 +88,11 @@ static inline bool passed_extend(struct passed *p, const struct passed_copy *giv
         return false;
     last->given.end = given->end;
     last->seen_ns = now_ns;
+    if (answered) {
+        last->answered_ns = 0;
+        last->echoed = false;
+        p->unanswered--;
+    }
     return true;
 }
 
@@ -102,10 +112,10 @@ static inline bool passed_has_later(const struct passed *p, uint32_t stamp) {
 
 /*
  * These bytes were given, behind all others. `doubt` is told of what is forgotten before it was
- * known: runs from before `old_ns`, or PASSED_MOST runs ago.
+ * known: old runs, or those PASSED_MOST ago.
  */
 void passed_note(struct passed *p, const struct passed_copy *given, uint64_t now_ns,
-                 uint64_t old_ns, const struct passed_doubt *doubt);
+                 const struct passed_doubt *doubt);
 /* The receiver has all below `end`. */
 void passed_answer(struct passed *p, uint64_t end, const struct tcp_segment *acknowledgement,
                    const struct passed_doubt *doubt);
@@ -123,7 +133,8 @@ void passed_differs(struct passed *p, const struct passed_copy *copy,
                     const struct passed_doubt *doubt);
 /*
  * Of these bytes another copy came, and what was given is not known any more: mostly, the same
- * segment again, or one that was not needed any more.
+ * segment again, or one that was not needed any more. Nothing is said of old runs: no mirror is so
+ * late with one direction.
  */
 void passed_forgotten(struct passed *p, const struct passed_copy *copy,
                       const struct passed_doubt *doubt);

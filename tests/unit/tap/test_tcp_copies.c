@@ -147,6 +147,15 @@ Test(tcp_copies, forgotten_by_the_consumer) {
     world_heard(&w, "open+ >abc >def >twice:def ");
 }
 
+Test(tcp_copies, forgotten_long_ago) {
+    w.forgetful = true;
+    client(1, "abc", 10);
+    server(4, 20);
+    world_wait(&w, 501);
+    client(1, "abc", 20);
+    world_heard(&w, "open+ >abc ");
+}
+
 Test(tcp_copies, compared_before_they_were_forgotten) {
     client(1, "abc", 10);
     client(1, "abc", 20);
