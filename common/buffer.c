@@ -67,11 +67,13 @@ static void store_le32(uint8_t *to, uint64_t value) {
 }
 
 static void store_le(uint8_t *to, uint64_t value, size_t width) {
-    if (width == 4 || width == 8)
-        store_le32(to, value);
     if (width == 8)
         store_le32(to + 4, value >> 32);
-    for (size_t i = 0; i < width && width != 4 && width != 8; i++)
+    if (width == 8 || width == 4) {
+        store_le32(to, value);
+        return;
+    }
+    for (size_t i = 0; i < width; i++)
         to[i] = (uint8_t)(value >> (8 * i));
 }
 

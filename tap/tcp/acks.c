@@ -58,16 +58,17 @@ void acks_forget(struct acks *a, uint64_t below) {
  * does the first of those that one acknowledgement is for; the others are younger than that, but
  * none of them is younger than what was first sent behind it.
  */
-static bool was_sent_later(const struct tcp_segment *segment, bool again, const struct ack *entry) {
-    bool much_later = segment->time_ns > entry->time_ns + ACKS_SKEW_NS;
-    if (entry->stamped && segment->stamped)
-        return (int32_t)(segment->stamp - entry->echo) > 0 && (again || much_later);
+bool acks_sent_later(const struct ack_copy *copy, const struct ack *entry) {
+    bool much_later = copy->time_ns > entry->time_ns + ACKS_SKEW_NS;
+    if (entry->stamped && copy->stamped)
+        return acks_stamp_is_later(copy->stamp, entry->echo) && (copy->again || much_later);
     return much_later;
 }
 
 uint64_t acks_before(const struct acks *a, const struct tcp_segment *segment, bool again) {
+    const struct ack_copy copy = {segment->time_ns, segment->stamp, segment->stamped, again};
     for (uint32_t i = a->count; i > a->first; i--) {
-        if (was_sent_later(segment, again, &a->list[i - 1]))
+        if (acks_sent_later(&copy, &a->list[i - 1]))
             return a->list[i - 1].end;
     }
     return 0;

@@ -32,6 +32,22 @@ struct ack {
     bool stamped;
 };
 
+/* Timestamps, which wrap (RFC 7323, 5.2). */
+static inline bool acks_stamp_is_later(uint32_t a, uint32_t b) {
+    return (int32_t)(a - b) > 0;
+}
+
+/* A copy of some bytes, as far as it tells when it was sent. */
+struct ack_copy {
+    uint64_t time_ns; /* packet time */
+    uint32_t stamp;   /* TSval */
+    bool stamped;
+    bool again; /* by its timestamps it was sent after what lies behind it: it is no first copy */
+};
+
+/* Was it sent when the receiver had said so? */
+bool acks_sent_later(const struct ack_copy *copy, const struct ack *entry);
+
 struct acks {
     struct ack *list; /* owned; by end; the live ones are [first, count) */
     uint32_t first;

@@ -207,7 +207,7 @@ static void close_connection(struct tcp *t, struct connection *c, enum tcp_end w
 /* Sent after what lies behind it: not for the first time. */
 static bool was_sent_again(const struct side *side, const struct span *span) {
     return span->stamped && span->offset + span->bytes < side->high &&
-           (int32_t)(span->stamp - side->high_stamp) > 0;
+           acks_stamp_is_later(span->stamp, side->high_stamp);
 }
 
 /* Deliver the front of one direction if nothing is missing before it; forced: whatever it needs. */

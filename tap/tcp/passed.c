@@ -16,10 +16,10 @@ static void lose(struct passed_run *run, const struct passed_doubt *doubt) {
 static bool came_too_late(const struct passed_run *run, const struct passed_copy *copy) {
     if (run->answered_ns == 0)
         return false;
-    bool much_later = copy->time_ns > run->answered_ns + ACKS_SKEW_NS;
-    if (copy->stamped && run->echoed)
-        return passed_is_later(copy->stamp, run->echo) && (copy->again || much_later);
-    return much_later;
+    const struct ack answer = {
+        .time_ns = run->answered_ns, .echo = run->echo, .stamped = run->echoed};
+    const struct ack_copy sent = {copy->time_ns, copy->stamp, copy->stamped, copy->again};
+    return acks_sent_later(&sent, &answer);
 }
 
 /* What an acknowledgement says of the copy that was given, and of the other one. */
@@ -103,7 +103,7 @@ void passed_note(struct passed *p, const struct passed_copy *given, uint64_t now
     join_last(p);
     if (!make_room(p, doubt))
         return;
-    if (given->stamped && (p->count == 0 || passed_is_later(given->stamp, p->newest_stamp)))
+    if (given->stamped && (p->count == 0 || acks_stamp_is_later(given->stamp, p->newest_stamp)))
         p->newest_stamp = given->stamp;
     p->runs[p->count++] = (struct passed_run){.given = *given, .seen_ns = now_ns};
 }
@@ -125,7 +125,7 @@ static void answer(struct passed_run *run, const struct tcp_segment *acknowledge
     if (run->answered_ns == 0)
         run->answered_ns = acknowledgement->time_ns > 0 ? acknowledgement->time_ns : 1;
     if (acknowledgement->stamped &&
-        (!run->echoed || passed_is_later(run->echo, acknowledgement->echo))) {
+        (!run->echoed || acks_stamp_is_later(run->echo, acknowledgement->echo))) {
         run->echo = acknowledgement->echo;
         run->echoed = true;
     }
@@ -146,7 +146,7 @@ static void answer_earlier(struct passed *p, uint64_t end,
 void passed_answer(struct passed *p, uint64_t end, const struct tcp_segment *acknowledgement,
                    const struct passed_doubt *doubt) {
     bool stamped = acknowledgement->stamped;
-    if (stamped && p->unanswered > 0 && passed_is_later(p->newest_echo, acknowledgement->echo))
+    if (stamped && p->unanswered > 0 && acks_stamp_is_later(p->newest_echo, acknowledgement->echo))
         answer_earlier(p, end, acknowledgement, doubt);
     else if (stamped)
         p->newest_echo = acknowledgement->echo;
@@ -154,7 +154,7 @@ void passed_answer(struct passed *p, uint64_t end, const struct tcp_segment *ack
         const struct passed_copy *given = &p->runs[p->unanswered].given;
         /* In part: of interest only when it may not have been this copy. */
         if (given->end > end &&
-            (!stamped || !passed_is_later(given->stamp, acknowledgement->echo) ||
+            (!stamped || !acks_stamp_is_later(given->stamp, acknowledgement->echo) ||
              !split(p, p->unanswered, end, doubt)))
             return;
         answer(&p->runs[p->unanswered++], acknowledgement, doubt);
@@ -165,7 +165,8 @@ void passed_behind(struct passed *p, uint64_t offset, uint32_t stamp,
                    const struct passed_doubt *doubt) {
     for (uint32_t i = 0; i < p->count && p->runs[i].given.end <= offset; i++) {
         struct passed_run *run = &p->runs[i];
-        if (!run->given.stamped || run->given.again || !passed_is_later(run->given.stamp, stamp))
+        if (!run->given.stamped || run->given.again ||
+            !acks_stamp_is_later(run->given.stamp, stamp))
             continue;
         run->given.again = true;
         if (came_too_late(run, &run->given))
@@ -197,11 +198,12 @@ static bool is_again(const struct passed *p, const struct passed_copy *copy) {
     if (copy->again || i == p->count)
         return copy->again;
     const struct passed_copy *behind = &p->runs[i].given;
-    return copy->stamped && behind->stamped && passed_is_later(copy->stamp, behind->stamp);
+    return copy->stamped && behind->stamped && acks_stamp_is_later(copy->stamp, behind->stamp);
 }
 
 static bool was_given_first(const struct passed_run *run, const struct passed_copy *copy) {
-    return !copy->stamped || !run->given.stamped || !passed_is_later(run->given.stamp, copy->stamp);
+    return !copy->stamped || !run->given.stamped ||
+           !acks_stamp_is_later(run->given.stamp, copy->stamp);
 }
 
 static void dispute(struct passed_run *run, const struct passed_copy *copy,
@@ -229,7 +231,7 @@ static void dispute_forgotten(struct passed_run *run, const struct passed_copy *
         (run->compared && run->compared_stamp == copy->stamp) || run->seen_ns < doubt->old_ns;
     if (!copy->stamped || !run->given.stamped || run->given.stamp == copy->stamp || known)
         return;
-    if (was_given_first(run, copy) && run->echoed && passed_is_later(copy->stamp, run->echo))
+    if (was_given_first(run, copy) && run->echoed && acks_stamp_is_later(copy->stamp, run->echo))
         return;
     lose(run, doubt);
 }

@@ -65,11 +65,6 @@ struct passed_doubt {
     uint64_t old_ns; /* runs noted before are kept only where there is room */
 };
 
-/* Timestamps, which wrap (RFC 7323, 5.2). */
-static inline bool passed_is_later(uint32_t a, uint32_t b) {
-    return (int32_t)(a - b) > 0;
-}
-
 /* What most segments need, and no more: true when they only make the last run longer. */
 static inline bool passed_extend(struct passed *p, const struct passed_copy *given,
                                  uint64_t now_ns) {
@@ -102,12 +97,12 @@ static inline bool passed_awaits(const struct passed *p, uint64_t end,
     if (p->count == 0)
         return false;
     return (p->unanswered < p->count && p->runs[p->unanswered].given.start < end) ||
-           (acknowledgement->stamped && passed_is_later(p->newest_echo, acknowledgement->echo));
+           (acknowledgement->stamped && acks_stamp_is_later(p->newest_echo, acknowledgement->echo));
 }
 
 /* Was something sent later than this? */
 static inline bool passed_has_later(const struct passed *p, uint32_t stamp) {
-    return p->count > 0 && passed_is_later(p->newest_stamp, stamp);
+    return p->count > 0 && acks_stamp_is_later(p->newest_stamp, stamp);
 }
 
 /*
