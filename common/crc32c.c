@@ -1,5 +1,7 @@
 #include "common/crc32c.h"
 
+#include "common/vector_state.h"
+
 #include <isa-l/crc.h>
 
 /* ISA-L takes an int length: a larger buffer goes in parts. */
@@ -15,5 +17,6 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t length) {
         bytes += part;
         length -= part;
     }
+    vector_state_clean();
     return ~state;
 }
