@@ -11,9 +11,9 @@
 #include <string.h>
 
 enum {
-    FILE_BUFFER_BYTES = 1 << 20,
-    BLOCK_TIMEOUT_MS = 20, /* a part-filled block of the ring is handed over after this */
-    SCHEDULING_MS = 50,    /* how late this process may be, on a busy machine */
+    FILE_BUFFER_BYTES = 1 << 17, /* it stays in the cache */
+    BLOCK_TIMEOUT_MS = 20,       /* a part-filled block of the ring is handed over after this */
+    SCHEDULING_MS = 50,          /* how late this process may be, on a busy machine */
 };
 
 struct source {

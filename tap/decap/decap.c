@@ -282,6 +282,8 @@ static bool is_one_datagram(const struct frame *f) {
 /* RFC 7323, 3.2: the timestamps, among the options of RFC 9293, 3.2. */
 static void read_stamps(struct cursor options, struct tcp_segment *segment) {
     enum { END = 0, NO_OPERATION = 1, TIMESTAMPS = 8, TIMESTAMPS_BYTES = 10 };
+    segment->stamp = segment->echo = 0;
+    segment->stamped = false;
     while (cursor_left(&options) > 0) {
         uint8_t kind = cursor_u8(&options);
         if (kind == END)
@@ -306,18 +308,17 @@ enum layer_result layer_tcp(struct decap *d, struct frame *f) {
     (void)d;
     if (f->rebuilt && !is_one_datagram(f))
         return frame_drop(f, DECAP_FRAGMENT_LOST);
-    struct tcp_segment segment = {
-        .family = f->family,
-        .source = f->source,
-        .destination = f->destination,
-        .time_ns = f->time_ns,
-    };
-    segment.source_port = cursor_be16(&f->bytes);
-    segment.destination_port = cursor_be16(&f->bytes);
-    segment.sequence = cursor_be32(&f->bytes);
-    segment.acknowledgement = cursor_be32(&f->bytes);
+    struct tcp_segment *segment = &f->result->tcp;
+    segment->family = f->family;
+    segment->source = f->source;
+    segment->destination = f->destination;
+    segment->time_ns = f->time_ns;
+    segment->source_port = cursor_be16(&f->bytes);
+    segment->destination_port = cursor_be16(&f->bytes);
+    segment->sequence = cursor_be32(&f->bytes);
+    segment->acknowledgement = cursor_be32(&f->bytes);
     uint32_t header_bytes = (cursor_u8(&f->bytes) >> 4) * 4u;
-    segment.flags = cursor_u8(&f->bytes);
+    segment->flags = cursor_u8(&f->bytes);
     cursor_skip(&f->bytes, 6); /* window, checksum, urgent pointer */
     if (!cursor_ok(&f->bytes))
         return frame_drop(f, DECAP_CUT_SHORT);
@@ -326,13 +327,12 @@ enum layer_result layer_tcp(struct decap *d, struct frame *f) {
     struct cursor options = cursor_child(&f->bytes, header_bytes - 20);
     if (!cursor_ok(&f->bytes))
         return frame_drop(f, DECAP_CUT_SHORT);
-    read_stamps(options, &segment);
+    read_stamps(options, segment);
     uint64_t wire_bytes = frame_wire_left(f);
-    segment.data_bytes = (uint32_t)cursor_left(&f->bytes);
-    segment.wire_bytes = wire_bytes < UINT32_MAX ? (uint32_t)wire_bytes : UINT32_MAX;
-    segment.data = cursor_bytes(&f->bytes, segment.data_bytes);
+    segment->data_bytes = (uint32_t)cursor_left(&f->bytes);
+    segment->wire_bytes = wire_bytes < UINT32_MAX ? (uint32_t)wire_bytes : UINT32_MAX;
+    segment->data = cursor_bytes(&f->bytes, segment->data_bytes);
     f->result->kind = DECAP_TCP;
-    f->result->tcp = segment;
     return LAYER_DONE;
 }
 

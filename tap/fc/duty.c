@@ -5,7 +5,7 @@
 /* What passes between an initiator and a target: FCP-4, 9. */
 
 static void free_seen(struct seen **seen) {
-    free(*seen);
+    seen_free(*seen);
 }
 
 /* Commands */
@@ -51,7 +51,15 @@ static void open_task(struct slot *s, const struct seen *seen) {
 
 static void keep(struct task *t, struct seen *seen) {
     if (t->kept_count >= MAX_KEPT) {
-        free(seen);
+        seen_free(seen);
+        return;
+    }
+    uint64_t time_ns = seen->time_ns;
+    seen = seen_keep(seen);
+    if (seen == NULL) {
+        t->nexus->fc->counters.overflow++;
+        tracker_nexus_gap(t->nexus->nexus, GAP_OVERFLOW, "no memory left to hold a frame",
+                          time_ns - 1);
         return;
     }
     DL_APPEND(t->kept, seen);
@@ -79,12 +87,12 @@ static void take_command(struct slot *s, struct seen *seen) {
     if (now != NULL && now->withheld && now->checksum == seen->frame.checksum) {
         /* If one of them is no copy, then the last one. */
         now->issued_ns = seen->time_ns;
-        free(seen);
+        seen_free(seen);
         return;
     }
     if (is_copy(s, seen)) {
         s->nexus->fc->counters.repeated++;
-        free(seen);
+        seen_free(seen);
         return;
     }
     if (s->now != NULL)
@@ -103,7 +111,7 @@ static void take_command(struct slot *s, struct seen *seen) {
     if (s->now != NULL && s->now->withheld)
         keep(s->now, seen);
     else
-        free(seen);
+        seen_free(seen);
     struct seen *one, *next;
     DL_FOREACH_SAFE(early, one, next) {
         one->prev = one->next = NULL;
@@ -419,7 +427,7 @@ static void believe(struct task *t) {
             give_command(t, &command);
         else if (frame->r_ctl != R_CTL_COMMAND)
             take_part(t, seen);
-        free(seen);
+        seen_free(seen);
     }
 }
 
@@ -468,5 +476,5 @@ void duty_frame(struct fc *f, struct seen *seen) {
     f->counters.overflow++;
     tracker_gap(f->tracker, GAP_OVERFLOW, "more ports talk than the monitor can follow",
                 seen->time_ns);
-    free(seen);
+    seen_free(seen);
 }

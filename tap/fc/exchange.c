@@ -143,7 +143,7 @@ void task_end(struct task *t) {
     rangeset_release(&t->all);
     struct seen *seen, *next;
     DL_FOREACH_SAFE(t->kept, seen, next) {
-        free(seen);
+        seen_free(seen);
     }
     free(t->answer);
     free(t);

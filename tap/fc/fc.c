@@ -72,7 +72,7 @@ static void take_fcp(struct fc *f, struct seen *seen) {
     uint8_t r_ctl = seen->frame.r_ctl;
     if (r_ctl == R_CTL_FC4_REQUEST || r_ctl == R_CTL_FC4_REPLY) {
         logins_frame(f, seen);
-        free(seen);
+        seen_free(seen);
         return;
     }
     if (r_ctl == R_CTL_COMMAND || r_ctl == R_CTL_RESPONSE)
@@ -98,7 +98,7 @@ static void take_other(struct fc *f, struct seen *seen) {
         f->counters.other_type++;
         break;
     }
-    free(seen);
+    seen_free(seen);
 }
 
 static bool is_fcp(const struct frame *frame) {
@@ -124,7 +124,7 @@ static void take(struct fc *f, struct seen *seen) {
     settle_judge(f);
     if (seen->frame.is_fip) {
         logins_fip(f, seen);
-        free(seen);
+        seen_free(seen);
     } else if (is_fcp(&seen->frame)) {
         take_fcp(f, seen);
     } else {

@@ -1,8 +1,8 @@
 /*
  * internal: what the files of tap/fc share, and nobody else includes.
  *
- * A frame comes in by fc.c, is parsed by frame.c and kept for a moment by window.c, which puts
- * frames in the order of their times and marks those that were there before. sequence.c puts
+ * A frame comes in by fc.c, is parsed by frame.c and kept for a moment (seen.c) by window.c, which
+ * puts frames in the order of their times and marks those that were there before. sequence.c puts
  * together what is longer than a frame. duty.c sorts the frames of FCP into exchanges, kept by
  * exchange.c; settle.c decides when one has ended; stray.c judges frames that belong to none.
  * names.c knows ports, nexus.c who talks to whom; logins.c follows ELS and FIP, which els.c and
@@ -50,14 +50,27 @@ enum {
     MAX_DATA_RANGES = 4096,
 };
 
-/* A frame that was seen, with a copy of its payload. */
+/* seen.c: a frame that was seen, with a copy of its payload */
+struct shelves;
+struct shelf;
 struct seen {
     uint64_t time_ns;
-    struct frame frame; /* payload points behind */
-    bool again;         /* an equal one was seen within REPEAT_NS before */
+    uint64_t likeness;   /* the same for frames that are copies of each other */
+    struct frame frame;  /* payload points behind */
+    bool again;          /* an equal one was seen within REPEAT_NS before */
+    struct shelf *shelf; /* where it lies; NULL: in memory of its own */
     struct seen *prev, *next;
     uint8_t data[];
 };
+struct shelves *shelves_create(void);
+/* All that lay there is freed before. */
+void shelves_destroy(struct shelves *s);
+/* For a short time. NULL: no memory. */
+struct seen *shelves_put(struct shelves *s, const struct frame *frame, uint64_t time_ns);
+void seen_free(struct seen *seen);
+/* Takes it, and gives the same one, or a copy, that may stay for long. NULL: no memory. */
+struct seen *seen_keep(struct seen *seen);
+size_t seen_size(const struct seen *seen);
 
 /* window.c */
 struct window;
@@ -72,7 +85,6 @@ bool window_add(struct window *w, const struct frame *frame, uint64_t time_ns);
 struct seen *window_next(struct window *w, uint64_t until_ns);
 /* Time of the oldest one in it; UINT64_MAX when it is empty. */
 uint64_t window_oldest(const struct window *w);
-struct seen *seen_create(const struct frame *frame, uint64_t time_ns);
 
 /* sequence.c: information units longer than a frame */
 struct sequences;

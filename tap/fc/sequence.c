@@ -23,7 +23,7 @@ struct sequences *sequences_create(void) {
 static void drop(struct sequences *s, struct sequence *q) {
     DL_DELETE(s->open, q);
     s->count--;
-    free(q->seen);
+    seen_free(q->seen);
     free(q);
 }
 
@@ -45,8 +45,10 @@ static struct seen *begin(struct sequences *s, struct seen *seen) {
     struct sequence *q = calloc(1, sizeof *q);
     if (s->count >= MAX_OPEN)
         drop(s, s->open);
-    if (q == NULL) {
-        free(seen);
+    seen = seen_keep(seen);
+    if (q == NULL || seen == NULL) {
+        seen_free(seen);
+        free(q);
         return NULL;
     }
     *q = (struct sequence){.seen = seen, .next_cnt = (uint16_t)(seen->frame.seq_cnt + 1)};
@@ -80,13 +82,13 @@ struct seen *sequences_add(struct sequences *s, struct seen *seen) {
         return ends ? seen : begin(s, seen);
     if (seen->frame.seq_cnt != q->next_cnt) {
         /* A copy, or one is missing: then the unit never ends, and pushes out of the list. */
-        free(seen);
+        seen_free(seen);
         return NULL;
     }
     bool cut = q->seen->frame.bytes < q->seen->frame.wire_bytes;
     bool fits =
         !cut && q->seen->frame.wire_bytes + seen->frame.wire_bytes <= UNIT_BYTES && grow(q, seen);
-    free(seen);
+    seen_free(seen);
     if (!fits) {
         drop(s, q);
         return NULL;

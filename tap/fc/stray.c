@@ -13,7 +13,7 @@ void stray_clear(struct slot *s) {
     if (s->strays.first_ns == 0)
         return;
     DL_FOREACH_SAFE(s->strays.early, seen, next) {
-        free(seen);
+        seen_free(seen);
     }
     s->strays = (struct strays){0};
     DL_DELETE2(s->nexus->fc->stray, s, stray_prev, stray_next);
@@ -67,15 +67,18 @@ void stray_note(struct slot *s, const struct seen *seen, uint64_t since_ns) {
 void stray_add(struct slot *s, struct seen *seen) {
     const struct frame *f = &seen->frame;
     if (is_leftover(s, f) || is_recovered(s, f)) {
-        free(seen);
+        seen_free(seen);
         return;
     }
     stray_note(s, seen, seen->time_ns);
     bool may_be_early = f->r_ctl == R_CTL_READY || f->r_ctl == R_CTL_RESPONSE;
     if (!may_be_early || s->strays.early_count >= MAX_EARLY) {
-        free(seen);
+        seen_free(seen);
         return;
     }
+    seen = seen_keep(seen);
+    if (seen == NULL)
+        return;
     DL_APPEND(s->strays.early, seen);
     s->strays.early_count++;
 }

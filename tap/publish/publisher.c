@@ -233,11 +233,14 @@ static void note_update(struct publisher *p, const struct update_record *u, uint
     static const struct sink_gap doubt = {
         .reason = GAP_STREAM_HOLE,
         .text = "written about when something else was lost: nobody can tell which came last"};
-    struct recent_update update = {u->time_ns, u->path, u->offset_bytes, length};
+    const struct recent_update update = {u->time_ns, u->path, u->offset_bytes, length};
     const struct known_path *path = find_path(p, u->path);
     if (u->op == UPDATE_FLUSH || length == 0)
         return;
-    if (!recent_add(&p->recent, &update))
+    struct recent_update *kept = recent_add(&p->recent);
+    if (kept != NULL)
+        *kept = update;
+    else
         p->forgetful = true;
     if (path == NULL)
         return;

@@ -10,18 +10,17 @@ void recent_release(struct recent *r) {
     *r = (struct recent){0};
 }
 
-bool recent_add(struct recent *r, const struct recent_update *update) {
+struct recent_update *recent_add(struct recent *r) {
     if (r->count == r->capacity) {
         size_t capacity = r->capacity > 0 ? 2 * r->capacity : FEW_UPDATES;
         struct recent_update *updates =
             capacity <= MOST_UPDATES ? realloc(r->updates, capacity * sizeof *updates) : NULL;
         if (updates == NULL)
-            return false;
+            return NULL;
         r->updates = updates;
         r->capacity = capacity;
     }
-    r->updates[r->count++] = *update;
-    return true;
+    return &r->updates[r->count++];
 }
 
 void recent_settle(struct recent *r, uint64_t time_ns) {

@@ -26,8 +26,9 @@ struct recent {
 };
 
 void recent_release(struct recent *r);
-/* False when there is no room: what it would have said is lost. */
-bool recent_add(struct recent *r, const struct recent_update *update);
+/* Where the next one is to be written, in full; NULL when there is no room: what it would have said
+ * is lost. */
+struct recent_update *recent_add(struct recent *r);
 /* What a promise up to time_ns covers is not needed any more. */
 void recent_settle(struct recent *r, uint64_t time_ns);
 
