@@ -467,6 +467,8 @@ void duty_frame(struct fc *f, struct seen *seen) {
     bool from_target = (frame->f_ctl & F_CTL_RESPONDER) != 0;
     uint32_t initiator = from_target ? frame->d_id : frame->s_id;
     uint32_t target = from_target ? frame->s_id : frame->d_id;
+    if (frame->r_ctl == R_CTL_COMMAND && !seen->again)
+        logins_before_command(f, frame->vsan, initiator, target, seen->time_ns);
     struct fc_nexus *n = nexus_of(f, frame->vsan, initiator, target);
     struct slot *s = n != NULL ? slot_of(n, frame->ox_id) : NULL;
     if (s != NULL) {

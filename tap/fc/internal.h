@@ -337,5 +337,8 @@ void logins_frame(struct fc *f, const struct seen *seen);
 /* `seen` holds the MAC addresses and then the FIP frame. */
 void logins_fip(struct fc *f, const struct seen *seen);
 enum { FIP_ADDRESSES = 12 };
+/* A command passes, which is no copy: between the two, no login can be open any more. */
+void logins_before_command(struct fc *f, uint16_t vsan, uint32_t initiator, uint32_t target,
+                           uint64_t time_ns);
 
 #endif

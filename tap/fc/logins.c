@@ -3,7 +3,14 @@
 #include "tap/fc/internal.h"
 
 /* ELS requests whose answer is to come: what it means depends on them. */
-enum { PENDING = 512, WELL_KNOWN = 0xfffff0 };
+enum {
+    PENDING = 512,
+    ACCEPTED = 256,
+    WELL_KNOWN = 0xfffff0,
+    LOGIN_BYTES = 116 /* FC-LS-4, 4.3.7 */
+};
+/* The PRLI that follows a PLOGI has long been sent, and sent again. */
+#define LOGIN_NS (60 * NS_PER_SECOND)
 
 struct request {
     uint64_t peer; /* MAC address in FIP, where ports have no FC_ID yet; 0 otherwise */
@@ -13,11 +20,23 @@ struct request {
     uint16_t vsan;
     uint16_t ox_id;
     uint8_t code; /* 0: free */
+    bool awaited; /* a PLOGI whose answer tells who has d_id now */
+};
+
+/* A PLOGI was accepted. */
+struct accepted {
+    uint32_t s_id; /* of the PLOGI */
+    uint32_t d_id;
+    uint64_t time_ns; /* 0: free */
+    uint16_t vsan;
 };
 
 struct logins {
     struct request pending[PENDING]; /* a ring */
     size_t next;
+    size_t awaited;                     /* of `pending` */
+    struct accepted accepted[ACCEPTED]; /* a ring */
+    size_t next_accepted;
 };
 
 struct logins *logins_create(void) {
@@ -28,15 +47,72 @@ void logins_destroy(struct logins *l) {
     free(l);
 }
 
-static void remember(struct logins *l, const struct frame *frame, uint64_t peer,
-                     const struct els *els) {
-    l->pending[l->next++ % PENDING] = (struct request){.peer = peer,
-                                                       .wwpn = els->wwpn,
-                                                       .s_id = frame->s_id,
-                                                       .d_id = frame->d_id,
-                                                       .vsan = frame->vsan,
-                                                       .ox_id = frame->ox_id,
-                                                       .code = els->code};
+static void settle(struct logins *l, struct request *request) {
+    l->awaited -= request->awaited;
+    request->awaited = false;
+}
+
+/* A login passed, and not its answer, which would have said who has the FC_ID now. */
+static void doubt(struct fc *f, uint16_t vsan, uint32_t initiator, uint32_t target,
+                  uint64_t time_ns) {
+    if (names_find(f->names, vsan, target) == 0 && nexus_find(f, vsan, initiator, target) == NULL)
+        return;
+    nexus_leave(f, vsan, target, "a login of which the answer was not seen ended it", time_ns);
+    names_forget(f->names, vsan, target);
+}
+
+static void remember(struct fc *f, const struct frame *frame, uint64_t peer, const struct els *els,
+                     uint64_t time_ns) {
+    struct logins *l = f->logins;
+    struct request *request = &l->pending[l->next++ % PENDING];
+    if (request->awaited)
+        doubt(f, request->vsan, request->s_id, request->d_id, time_ns);
+    settle(l, request);
+    *request = (struct request){.peer = peer,
+                                .wwpn = els->wwpn,
+                                .s_id = frame->s_id,
+                                .d_id = frame->d_id,
+                                .vsan = frame->vsan,
+                                .ox_id = frame->ox_id,
+                                .code = els->code,
+                                .awaited = els->code == ELS_PLOGI && frame->d_id < WELL_KNOWN};
+    l->awaited += request->awaited;
+}
+
+/* That of the last PLOGI answers those before it that are still open, too. */
+static void accept_login(struct logins *l, uint16_t vsan, uint32_t s_id, uint32_t d_id,
+                         uint64_t time_ns) {
+    for (size_t i = 0; i < PENDING && l->awaited > 0; i++) {
+        struct request *r = &l->pending[i];
+        if (r->vsan == vsan && r->s_id == s_id && r->d_id == d_id)
+            settle(l, r);
+    }
+    l->accepted[l->next_accepted++ % ACCEPTED] =
+        (struct accepted){.s_id = s_id, .d_id = d_id, .time_ns = time_ns, .vsan = vsan};
+}
+
+static bool was_accepted(const struct logins *l, const struct frame *frame, uint64_t time_ns) {
+    for (size_t i = 0; i < ACCEPTED; i++) {
+        const struct accepted *a = &l->accepted[i];
+        bool same = a->s_id == frame->s_id && a->d_id == frame->d_id;
+        bool other_way = a->s_id == frame->d_id && a->d_id == frame->s_id;
+        if (a->time_ns > 0 && time_ns < a->time_ns + LOGIN_NS && a->vsan == frame->vsan &&
+            (same || other_way))
+            return true;
+    }
+    return false;
+}
+
+void logins_before_command(struct fc *f, uint16_t vsan, uint32_t initiator, uint32_t target,
+                           uint64_t time_ns) {
+    struct logins *l = f->logins;
+    for (size_t i = 0; i < PENDING && l->awaited > 0; i++) {
+        struct request *r = &l->pending[i];
+        if (!r->awaited || r->vsan != vsan || r->s_id != initiator || r->d_id != target)
+            continue;
+        settle(l, r); /* but it stays: the answer may be late, and still tells */
+        doubt(f, vsan, initiator, target, time_ns);
+    }
 }
 
 /* A port that logs in to the fabric has no FC_ID before the answer, which is sent to its new one.
@@ -88,9 +164,18 @@ static void note_recovery(struct fc *f, const struct frame *frame, const struct 
         s->recovering = true;
 }
 
+/* FCP-4, 6.2: a PRLI needs a PLOGI before it. Neither that nor its answer has passed. */
+static void doubt_unseen_login(struct fc *f, const struct frame *frame, uint64_t time_ns) {
+    if (was_accepted(f->logins, frame, time_ns))
+        return;
+    doubt(f, frame->vsan, frame->s_id, frame->d_id, time_ns);
+    if (nexus_find(f, frame->vsan, frame->d_id, frame->s_id) != NULL)
+        doubt(f, frame->vsan, frame->d_id, frame->s_id, time_ns);
+}
+
 static void take_request(struct fc *f, const struct frame *frame, uint64_t peer,
                          const struct els *els, uint64_t time_ns) {
-    remember(f->logins, frame, peer, els);
+    remember(f, frame, peer, els, time_ns);
     switch (els->code) {
     case ELS_PLOGI:
     case ELS_FLOGI: /* with an FC_ID: a VN2VN port */
@@ -109,6 +194,9 @@ static void take_request(struct fc *f, const struct frame *frame, uint64_t peer,
             end_commands(f, frame, time_ns);
         break;
     case ELS_PRLI:
+        end_commands(f, frame, time_ns);
+        doubt_unseen_login(f, frame, time_ns);
+        break;
     case ELS_PRLO:
     case ELS_TPRLO:
         end_commands(f, frame, time_ns);
@@ -126,6 +214,9 @@ static void take_accept(struct fc *f, const struct frame *frame, const struct re
                         const struct els *els, uint64_t time_ns) {
     switch (request->code) {
     case ELS_PLOGI:
+        accept_login(f->logins, frame->vsan, frame->d_id, frame->s_id, time_ns);
+        name_port(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
+        break;
     case ELS_PDISC:
     case ELS_ADISC:
         name_port(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
@@ -139,6 +230,23 @@ static void take_accept(struct fc *f, const struct frame *frame, const struct re
     }
 }
 
+/* By its shape: the request was lost. */
+static bool accepts_login(const struct frame *frame) {
+    return frame->r_ctl == R_CTL_ELS_REPLY && frame->wire_bytes == LOGIN_BYTES &&
+           frame->bytes == LOGIN_BYTES && frame->payload[0] == ELS_LS_ACC &&
+           frame->s_id < WELL_KNOWN && frame->d_id < WELL_KNOWN;
+}
+
+/* The LS_ACC of a PLOGI that was not seen. */
+static void take_unasked(struct fc *f, const struct frame *frame, uint64_t time_ns) {
+    static const struct request plogi = {.code = ELS_PLOGI};
+    struct els els;
+    if (!accepts_login(frame) || !els_parse(frame->payload, frame->bytes, ELS_PLOGI, &els))
+        return;
+    end_commands(f, frame, time_ns);
+    take_accept(f, frame, &plogi, &els, time_ns);
+}
+
 static void take_service(struct fc *f, const struct frame *frame, uint64_t peer, uint64_t time_ns) {
     struct els els;
     bool reply = frame->r_ctl == R_CTL_ELS_REPLY || frame->r_ctl == R_CTL_FC4_REPLY;
@@ -149,10 +257,14 @@ static void take_service(struct fc *f, const struct frame *frame, uint64_t peer,
     }
     if (!reply)
         take_request(f, frame, peer, &els, time_ns);
+    else if (request == NULL && peer == 0)
+        take_unasked(f, frame, time_ns);
     else if (request != NULL && els.code == ELS_LS_ACC)
         take_accept(f, frame, request, &els, time_ns);
-    if (request != NULL)
+    if (request != NULL) {
+        settle(f->logins, request);
         request->code = 0;
+    }
 }
 
 void logins_frame(struct fc *f, const struct seen *seen) {

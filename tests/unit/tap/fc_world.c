@@ -187,15 +187,31 @@ void fc_ask(struct fc_world *w, uint16_t ox_id, const uint8_t *cdb, size_t cdb_b
     fc_response(w, ox_id, 0);
 }
 
-static void show_login(struct fc_world *w, uint8_t r_ctl, uint32_t f_ctl, uint8_t code,
-                       uint64_t wwpn) {
+static void show_service(struct fc_world *w, bool reply, uint16_t ox_id, uint8_t code,
+                         uint64_t wwpn, size_t bytes) {
     uint8_t payload[116] = {code};
     put_be(payload + 20, wwpn, 8);
-    fc_show(w, (struct frame){.r_ctl = r_ctl, .type = TYPE_ELS, .f_ctl = f_ctl, .ox_id = 0x777},
-            payload, sizeof payload);
+    fc_show(w,
+            (struct frame){.r_ctl = reply ? R_CTL_ELS_REPLY : R_CTL_ELS_REQUEST,
+                           .type = TYPE_ELS,
+                           .f_ctl = reply ? 0x990000 : 0x290000,
+                           .ox_id = ox_id},
+            payload, bytes);
+}
+
+void fc_plogi(struct fc_world *w, uint16_t ox_id) {
+    show_service(w, false, ox_id, ELS_PLOGI, FC_INITIATOR_WWPN, 116);
+}
+
+void fc_plogi_accept(struct fc_world *w, uint16_t ox_id, uint64_t wwpn) {
+    show_service(w, true, ox_id, ELS_LS_ACC, wwpn, 116);
+}
+
+void fc_prli(struct fc_world *w, uint16_t ox_id) {
+    show_service(w, false, ox_id, ELS_PRLI, 0, 20);
 }
 
 void fc_login(struct fc_world *w) {
-    show_login(w, R_CTL_ELS_REQUEST, 0x290000, ELS_PLOGI, FC_INITIATOR_WWPN);
-    show_login(w, R_CTL_ELS_REPLY, 0x990000, ELS_LS_ACC, FC_TARGET_WWPN);
+    fc_plogi(w, 0x777);
+    fc_plogi_accept(w, 0x777, FC_TARGET_WWPN);
 }

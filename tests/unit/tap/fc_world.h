@@ -48,5 +48,9 @@ void fc_ask(struct fc_world *w, uint16_t ox_id, const uint8_t *cdb, size_t cdb_b
 void fc_management(struct fc_world *w, uint16_t ox_id, uint8_t flags);
 /* PLOGI of the initiator, and its acceptance. */
 void fc_login(struct fc_world *w);
+/* Parts of it, and the process login that follows. */
+void fc_plogi(struct fc_world *w, uint16_t ox_id);
+void fc_plogi_accept(struct fc_world *w, uint16_t ox_id, uint64_t wwpn);
+void fc_prli(struct fc_world *w, uint16_t ox_id);
 
 #endif

@@ -101,6 +101,72 @@ Test(fc_names, a_port_that_left_is_unknown_again) {
     cr_assert_str_eq(last_path()->target, "fcid:0.0b0b02.2");
 }
 
+static uint64_t path_of(const char *target) {
+    return record_path_id(PATH_FCP, target, strlen(target), UINT64_C(1) << 48);
+}
+
+static uint64_t newest_path(void) {
+    fc_whole_write(&w, 9, 0, 1, 7);
+    fc_wait(&w);
+    cr_assert_gt(UPDATES(w), 0);
+    return recorded_update(w.recorder, UPDATES(w) - 1)->path;
+}
+
+/* Another port has the address of one that was known: what of its login the mirror loses. */
+Test(fc_names, an_address_changes_hands_and_the_mirror_loses_it) {
+    enum { NO_PLOGI = 1, NO_ACCEPT = 2, NO_PRLI = 4, ALL = 8 };
+    for (unsigned lost = 0; lost < ALL; lost++) {
+        stop();
+        start();
+        fc_login(&w);
+        fc_prli(&w, 0x778);
+        cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
+        w.now_ns += 3600 * NS_PER_SECOND;
+        if ((lost & NO_PLOGI) == 0)
+            fc_plogi(&w, 0x100);
+        if ((lost & NO_ACCEPT) == 0)
+            fc_plogi_accept(&w, 0x100, 0x2000000000000099);
+        if ((lost & NO_PRLI) == 0)
+            fc_prli(&w, 0x101);
+        const char *expected = "naa.20:00:00:00:00:00:00:99";
+        if ((lost & NO_ACCEPT) != 0)
+            expected = "fcid:0.0b0b02.2";
+        if (lost == ALL - 1) /* nothing tells */
+            expected = "naa.20:00:00:00:00:00:00:0b";
+        cr_assert_eq(newest_path(), path_of(expected), "lost %u: not %s", lost, expected);
+    }
+}
+
+Test(fc_names, the_answer_comes_late) {
+    fc_login(&w);
+    cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
+    fc_plogi(&w, 0x100);
+    cr_assert_eq(newest_path(), path_of("fcid:0.0b0b02.2"));
+    fc_plogi_accept(&w, 0x100, FC_TARGET_WWPN);
+    cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
+}
+
+/* The fabric lost the first PLOGI, or the port was not ready. */
+Test(fc_names, the_second_login_is_answered) {
+    fc_login(&w);
+    fc_plogi(&w, 0x100);
+    fc_plogi(&w, 0x101);
+    fc_plogi_accept(&w, 0x101, FC_TARGET_WWPN);
+    cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
+}
+
+/* So many others come that it is forgotten: then it counts as lost. */
+Test(fc_names, a_login_that_is_pushed_out) {
+    fc_login(&w);
+    cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
+    fc_plogi(&w, 0x100);
+    w.d_id = FC_TARGET + 1;
+    for (uint16_t i = 0; i < 600; i++)
+        fc_plogi(&w, (uint16_t)(0x1000 + i));
+    w.d_id = FC_TARGET;
+    cr_assert_eq(newest_path(), path_of("fcid:0.0b0b02.2"));
+}
+
 Test(fc_names, two_vsans_are_two_fabrics) {
     fc_whole_write(&w, 1, 0, 1, 7);
     w.vsan = 12;
