@@ -272,13 +272,47 @@ static void tear(struct task *t) {
     t->torn = true;
 }
 
+/* Another one that may be a copy, too, was there and differs: nobody can tell which is the
+ * command's. */
+static void contest(struct task *t, uint64_t offset, const uint8_t *data, size_t bytes) {
+    uint64_t end = offset + bytes;
+    struct range part = {offset, offset};
+    while (part.end < end && rangeset_missing(&t->sure, part.end, end, &part)) {
+        size_t length = (size_t)(part.end - part.start);
+        if (tracker_data_out_equals(t->exchange, part.start, data + (part.start - offset), length))
+            continue;
+        tracker_data_out_dispute(t->exchange, part.start, length);
+        rangeset_remove(&t->all, part.start, part.end);
+        rangeset_add(&t->contested, part.start, part.end);
+    }
+}
+
 /* It may be a copy of what an earlier command wrote: it takes the place of nothing. */
 static void give_unsure(struct task *t, uint64_t offset, const uint8_t *data, size_t bytes) {
     uint64_t end = offset + bytes;
     struct range hole = {offset, offset};
-    while (hole.end < end && rangeset_missing(&t->all, hole.end, end, &hole))
+    contest(t, offset, data, bytes);
+    while (hole.end < end && rangeset_missing(&t->all, hole.end, end, &hole)) {
+        struct range part;
+        if (rangeset_overlap(&t->contested, hole.start, hole.end, &part))
+            continue;
         tracker_data_out(t->exchange, hole.start, data + (hole.start - offset),
                          (size_t)(hole.end - hole.start));
+        rangeset_add(&t->all, hole.start, hole.end);
+    }
+}
+
+/* Which command of the exchange identifier it is of tells the responder's. */
+static void note_unsure(struct task *t, uint16_t rx_id) {
+    if (t->unsure_rx_id != FC_ID_UNASSIGNED && t->unsure_rx_id != rx_id)
+        t->unsure_mixed = true;
+    t->unsure_rx_id = rx_id;
+}
+
+static void learn_rx_id(struct task *t, uint16_t rx_id) {
+    t->rx_id = rx_id;
+    if (t->unsure_mixed || (t->unsure_rx_id != FC_ID_UNASSIGNED && t->unsure_rx_id != rx_id))
+        task_forget_unsure(t);
 }
 
 static void take_data_out(struct task *t, const struct seen *seen) {
@@ -312,16 +346,21 @@ static void take_data_out(struct task *t, const struct seen *seen) {
         tracker_data_out_lost(t->exchange, 0, t->out_bytes);
         return;
     }
-    if (seen->again)
+    if (seen->again) {
+        note_unsure(t, frame->rx_id);
         give_unsure(t, offset, frame->payload, frame->bytes);
-    else
+    } else {
         tracker_data_out(t->exchange, offset, frame->payload, frame->bytes);
+    }
     t->data_cut |= frame->bytes < frame->wire_bytes;
     if (frame->bytes < frame->wire_bytes)
         tracker_data_out_lost(t->exchange, end, frame->wire_bytes - frame->bytes);
-    rangeset_add(&t->all, offset, (uint64_t)offset + frame->wire_bytes);
-    if (!seen->again)
+    if (!seen->again) {
+        rangeset_add(&t->all, offset, (uint64_t)offset + frame->wire_bytes);
         rangeset_add(&t->sure, offset, end);
+    } else if (frame->wire_bytes > frame->bytes) {
+        rangeset_add(&t->all, end, (uint64_t)offset + frame->wire_bytes);
+    }
     settle_try(t);
 }
 
@@ -458,7 +497,7 @@ static void take_frame(struct slot *s, struct seen *seen) {
     if (t->withheld)
         believe(t);
     if (!seen->again && t->rx_id == FC_ID_UNASSIGNED)
-        t->rx_id = frame->rx_id;
+        learn_rx_id(t, frame->rx_id);
     take_part(t, seen);
 }
 

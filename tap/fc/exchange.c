@@ -85,10 +85,11 @@ struct task *task_begin(struct slot *s, enum task_kind kind, const struct seen *
     t->issued_ns = seen->time_ns;
     t->last_ns = seen->time_ns;
     t->checksum = seen->frame.checksum;
-    t->rx_id = t->maybe_rx_id = FC_ID_UNASSIGNED;
+    t->rx_id = t->maybe_rx_id = t->unsure_rx_id = FC_ID_UNASSIGNED;
     t->copy = seen->again;
     rangeset_init(&t->sure, MAX_DATA_RANGES);
     rangeset_init(&t->all, MAX_DATA_RANGES);
+    rangeset_init(&t->contested, MAX_DATA_RANGES);
     DL_APPEND2(s->nexus->tasks, t, prev, next);
     DL_APPEND2(f->open, t, open_prev, open_next);
     f->task_count++;
@@ -141,6 +142,7 @@ void task_end(struct task *t) {
     t->nexus->fc->task_count--;
     rangeset_release(&t->sure);
     rangeset_release(&t->all);
+    rangeset_release(&t->contested);
     struct seen *seen, *next;
     DL_FOREACH_SAFE(t->kept, seen, next) {
         seen_free(seen);
@@ -190,6 +192,19 @@ struct answer *task_unanswer(struct task *t) {
     else
         DL_PREPEND2(f->open, t, open_prev, open_next);
     return answer;
+}
+
+void task_forget_unsure(struct task *t) {
+    uint64_t end = t->out_bytes;
+    struct range part = {0, 0};
+    while (part.end < end && rangeset_missing(&t->sure, part.end, end, &part)) {
+        if (t->exchange != NULL)
+            tracker_data_out_dispute(t->exchange, part.start, part.end - part.start);
+        rangeset_remove(&t->all, part.start, part.end);
+    }
+    t->asked_end = t->surely_asked_end;
+    t->unsure_rx_id = FC_ID_UNASSIGNED;
+    t->unsure_mixed = false;
 }
 
 void task_doubt_all(struct task *t) {

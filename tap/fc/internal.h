@@ -134,6 +134,9 @@ struct task {
     uint64_t superseded_ns;    /* when another command took its identifier; 0: none did */
     struct rangeset sure;      /* data-out that came with frames not seen before */
     struct rangeset all;       /* together with what may be copies of earlier frames */
+    struct rangeset contested; /* of two that may be copies, and differ: neither counts */
+    uint16_t unsure_rx_id;     /* of what may be copies; FC_ID_UNASSIGNED: there is none */
+    bool unsure_mixed;         /* there were several */
     uint32_t asked_end;        /* of what FCP_XFER_RDY asked for */
     uint32_t surely_asked_end; /* by frames that were not seen before */
     uint8_t seq_id;            /* of the last data-out */
@@ -292,6 +295,8 @@ bool task_is_complete(const struct task *t);
 bool task_is_surely_complete(const struct task *t);
 void task_answer(struct task *t, struct answer *answer); /* takes it */
 struct answer *task_unanswer(struct task *t);            /* gives it */
+/* What may be copies were copies: of another command. */
+void task_forget_unsure(struct task *t);
 /* No response came, or none will: the device may have taken all that was asked for. */
 void task_doubt_all(struct task *t);
 /* Another command has its identifier now. */

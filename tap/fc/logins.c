@@ -123,10 +123,12 @@ static bool is_answer(const struct request *r, const struct frame *frame, uint64
            (r->s_id == frame->d_id || (r->s_id & 0xff) == 0);
 }
 
+/* The newest: one before it with the same OX_ID was never answered. */
 static struct request *find(struct logins *l, const struct frame *frame, uint64_t peer) {
-    for (size_t i = 0; i < PENDING; i++) {
-        if (is_answer(&l->pending[i], frame, peer))
-            return &l->pending[i];
+    for (size_t i = 1; i <= PENDING; i++) {
+        struct request *request = &l->pending[(l->next - i) % PENDING];
+        if (is_answer(request, frame, peer))
+            return request;
     }
     return NULL;
 }

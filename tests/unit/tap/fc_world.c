@@ -16,6 +16,7 @@ void fc_world_make(struct fc_world *w) {
                            .now_ns = 1000 * NS_PER_SECOND,
                            .s_id = FC_INITIATOR,
                            .d_id = FC_TARGET,
+                           .rx_base = 0x100,
                            .lun = lun_one};
     w->tracker = tracker_create(&w->recorder->sink, &limits);
     w->fc = fc_create(w->tracker, 1 << 20);
@@ -107,8 +108,8 @@ void fc_management(struct fc_world *w, uint16_t ox_id, uint8_t flags) {
             iu, sizeof iu);
 }
 
-static uint16_t rx_of(uint16_t ox_id) {
-    return (uint16_t)(ox_id + 0x100);
+static uint16_t rx_of(const struct fc_world *w, uint16_t ox_id) {
+    return (uint16_t)(ox_id + w->rx_base);
 }
 
 void fc_ready(struct fc_world *w, uint16_t ox_id, uint32_t offset, uint32_t bytes) {
@@ -121,7 +122,7 @@ void fc_ready(struct fc_world *w, uint16_t ox_id, uint32_t offset, uint32_t byte
                            .f_ctl = 0x890000,
                            .seq_id = 1,
                            .ox_id = ox_id,
-                           .rx_id = rx_of(ox_id)},
+                           .rx_id = rx_of(w, ox_id)},
             iu, sizeof iu);
 }
 
@@ -137,7 +138,7 @@ void fc_data(struct fc_world *w, uint16_t ox_id, uint16_t seq_cnt, uint32_t offs
                            .seq_id = 1,
                            .seq_cnt = seq_cnt,
                            .ox_id = ox_id,
-                           .rx_id = rx_of(ox_id),
+                           .rx_id = rx_of(w, ox_id),
                            .parameter = offset},
             data, bytes);
 }
@@ -151,7 +152,7 @@ void fc_response(struct fc_world *w, uint16_t ox_id, uint8_t status) {
                            .f_ctl = 0x980000,
                            .seq_id = 2,
                            .ox_id = ox_id,
-                           .rx_id = rx_of(ox_id)},
+                           .rx_id = rx_of(w, ox_id)},
             iu, sizeof iu);
 }
 
@@ -182,7 +183,7 @@ void fc_ask(struct fc_world *w, uint16_t ox_id, const uint8_t *cdb, size_t cdb_b
                            .type = TYPE_FCP,
                            .f_ctl = F_CTL_RESPONDER | F_CTL_OFFSET,
                            .ox_id = ox_id,
-                           .rx_id = rx_of(ox_id)},
+                           .rx_id = rx_of(w, ox_id)},
             answer, answer_bytes);
     fc_response(w, ox_id, 0);
 }
@@ -205,6 +206,10 @@ void fc_plogi(struct fc_world *w, uint16_t ox_id) {
 
 void fc_plogi_accept(struct fc_world *w, uint16_t ox_id, uint64_t wwpn) {
     show_service(w, true, ox_id, ELS_LS_ACC, wwpn, 116);
+}
+
+void fc_logo(struct fc_world *w, uint16_t ox_id) {
+    show_service(w, false, ox_id, ELS_LOGO, FC_INITIATOR_WWPN, 16);
 }
 
 void fc_prli(struct fc_world *w, uint16_t ox_id) {

@@ -21,6 +21,7 @@ struct fc_world {
     uint16_t vsan;
     bool silent;         /* what is made is not shown */
     uint32_t s_id, d_id; /* of what passes between the two */
+    uint16_t rx_base;    /* see below */
     uint64_t lun;        /* that fc_write_command() writes to */
 };
 
@@ -31,7 +32,8 @@ void fc_wait(struct fc_world *w);
 /* A frame of that header (S_ID and D_ID by F_CTL_RESPONDER when both are 0). */
 void fc_show(struct fc_world *w, struct frame header, const uint8_t *payload, size_t bytes);
 
-/* On exchange `ox_id`; RX_ID is ox_id + 100h. WRITE(10) of LUN `lun` (1), in blocks of 512. */
+/* On exchange `ox_id`; RX_ID is ox_id + rx_base (100h). WRITE(10) of LUN `lun` (1), in blocks of
+ * 512. */
 void fc_write_command(struct fc_world *w, uint16_t ox_id, uint32_t lba, uint16_t blocks);
 void fc_ready(struct fc_world *w, uint16_t ox_id, uint32_t offset, uint32_t bytes);
 /* One frame of data, each byte `fill`. */
@@ -51,6 +53,7 @@ void fc_login(struct fc_world *w);
 /* Parts of it, and the process login that follows. */
 void fc_plogi(struct fc_world *w, uint16_t ox_id);
 void fc_plogi_accept(struct fc_world *w, uint16_t ox_id, uint64_t wwpn);
+void fc_logo(struct fc_world *w, uint16_t ox_id);
 void fc_prli(struct fc_world *w, uint16_t ox_id);
 
 #endif

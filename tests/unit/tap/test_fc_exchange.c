@@ -299,6 +299,78 @@ Test(fc_exchange, copies_of_each_frame_change_nothing) {
         expect_write(i, i, 1, i);
 }
 
+/* Each frame twice, so that it is clear what kind of mirror this is. */
+static void show_that_it_makes_copies(void) {
+    for (uint16_t i = 0; i < 4; i++) {
+        for (int copy = 0; copy < 2; copy++)
+            fc_write_command(&w, 20, i, 1);
+        for (int copy = 0; copy < 2; copy++)
+            fc_ready(&w, 20, 0, 512);
+        for (int copy = 0; copy < 2; copy++)
+            fc_data(&w, 20, 0, 0, 512, (uint8_t)i);
+        for (int copy = 0; copy < 2; copy++)
+            fc_response(&w, 20, 0);
+    }
+}
+
+/* The target has two identifiers in turn. Two writes of the same OX_ID, 0 and 1 in each byte. */
+static void write_in_turn(void) {
+    show_that_it_makes_copies();
+    w.rx_base = 0x200;
+    fc_whole_write(&w, 5, 10, 1, 0);
+    w.rx_base = 0x300;
+    fc_whole_write(&w, 5, 20, 1, 1);
+}
+
+/* What is said of block 30 is a gap, or what was written there, which is not what the copies hold.
+ */
+static void expect_no_copied_data(void) {
+    enum { AT = 30 * 512 };
+    bool said = false;
+    for (int i = 0; i < 3; i++)
+        fc_wait(&w);
+    for (size_t i = 0; i < UPDATES(w); i++) {
+        const struct recorded *u = recorded_update(w.recorder, i);
+        said |= u->lba == 30;
+        cr_assert(u->lba != 30 || u->data[0] == 0, "data of the command before");
+    }
+    for (size_t i = 0; i < GAPS(w); i++) {
+        const struct recorded *gap = recorded_at(w.recorder, RECORDED_GAP, i);
+        said |= gap->offset_bytes <= AT && gap->length_bytes > AT - gap->offset_bytes;
+    }
+    cr_assert(said);
+}
+
+/* Frames of the write before come again, before those of the new write, which themselves look like
+ * those of an older one. The responder's identifier tells, once it is known. */
+Test(fc_exchange, copies_of_the_write_before_are_not_data) {
+    write_in_turn();
+    fc_write_command(&w, 5, 30, 2);
+    fc_ready(&w, 5, 0, 512);
+    fc_data(&w, 5, 0, 0, 512, 1);
+    w.rx_base = 0x200;
+    fc_ready(&w, 5, 0, 1024);
+    fc_data(&w, 5, 0, 0, 512, 0);
+    fc_data(&w, 5, 1, 512, 512, 2);
+    fc_response(&w, 5, 0);
+    fc_response(&w, 5, 0);
+    expect_no_copied_data();
+}
+
+/* All of it looks like copies: what differs is nobody's. */
+Test(fc_exchange, copies_that_contradict_each_other) {
+    write_in_turn();
+    fc_write_command(&w, 5, 30, 1);
+    fc_ready(&w, 5, 0, 512);
+    fc_data(&w, 5, 0, 0, 512, 1);
+    w.rx_base = 0x200;
+    fc_ready(&w, 5, 0, 512);
+    fc_data(&w, 5, 0, 0, 512, 0);
+    fc_response(&w, 5, 0);
+    fc_response(&w, 5, 0);
+    expect_no_copied_data();
+}
+
 Test(fc_exchange, read_data_is_no_sign_of_a_lost_write) {
     uint8_t data[512] = {0};
     uint8_t iu[24] = {0};

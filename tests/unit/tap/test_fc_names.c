@@ -155,6 +155,15 @@ Test(fc_names, the_second_login_is_answered) {
     cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
 }
 
+/* An identifier is used again though its last request was never answered. */
+Test(fc_names, an_answer_is_that_of_the_newest_request) {
+    fc_login(&w);
+    fc_logo(&w, 0x100);
+    fc_plogi(&w, 0x100);
+    fc_plogi_accept(&w, 0x100, 0x2000000000000099);
+    cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:99"));
+}
+
 /* So many others come that it is forgotten: then it counts as lost. */
 Test(fc_names, a_login_that_is_pushed_out) {
     fc_login(&w);
