@@ -147,7 +147,7 @@ static void reject_answer(struct task *t) {
         settle_try(past);
         return;
     }
-    if (!answer->again)
+    if (!answer->again || !fc_makes_copies(t->nexus->fc, answer->time_ns))
         stray_lost_command(t->nexus, answer->time_ns - 1);
     free(answer);
 }
@@ -176,8 +176,9 @@ static bool is_premature(const struct task *t) {
     return !task_is_surely_complete(t) || (t->out_bytes == 0 && t->in_end == 0);
 }
 
-/* A second response for one command: one of them, if not both, is a copy. */
-static void second_answer(struct task *t, struct answer *second) {
+/* A second response for one command: one of them is a copy, or of a command that was lost, if not
+ * both. */
+static void second_answer(struct task *t, struct answer *second, const struct seen *seen) {
     struct answer *first = t->answer;
     if (first->checksum == second->checksum) {
         if (first->premature) {
@@ -186,8 +187,8 @@ static void second_answer(struct task *t, struct answer *second) {
             if (t->exchange != NULL)
                 tracker_ended_at(t->exchange, first->time_ns);
             first->premature = is_premature(t);
-        } else {
-            fc_copy_proven(t->nexus->fc, second->time_ns);
+        } else if (t->slot != NULL && !t->slot->recovering) {
+            stray_note(t->slot, seen, t->last_ns);
         }
         free(second);
         return;
@@ -209,7 +210,7 @@ static void take_response(struct task *t, const struct seen *seen) {
     if (!seen->again)
         t->copy = false;
     if (t->answer != NULL) {
-        second_answer(t, answer);
+        second_answer(t, answer, seen);
     } else {
         task_answer(t, answer);
         answer->premature = is_premature(t);
@@ -239,7 +240,8 @@ static void take_ready(struct task *t, const struct seen *seen) {
     }
     if (seen->again && ready.offset < t->surely_asked_end && t->slot != NULL) {
         /* A copy, or the next command's, which asks for the same. */
-        fc_copy_proven(t->nexus->fc, seen->time_ns);
+        if (t->answer == NULL)
+            fc_copy_proven(t->nexus->fc, seen->time_ns);
         stray_note(t->slot, seen, t->last_ns);
     }
     t->maybe_rx_id = frame->rx_id;
@@ -380,16 +382,23 @@ static void take_data_in(struct task *t, const struct seen *seen) {
     tracker_data_in(t->exchange, frame->parameter, frame->payload, frame->bytes);
 }
 
-/* Nothing has asked for it again: what comes for the second time is the next command's. */
-static bool is_second_time(const struct task *t, const struct frame *frame) {
+/*
+ * Nothing has asked for it again: what comes for the second time is the next command's. What came
+ * as a copy may be none, unless this mirror makes them.
+ */
+static bool is_second_time(const struct task *t, const struct seen *seen) {
+    const struct frame *frame = &seen->frame;
+    bool copies = fc_makes_copies(t->nexus->fc, seen->time_ns);
+    const struct rangeset *came = copies ? &t->sure : &t->all;
+    uint32_t asked_end = copies ? t->surely_asked_end : t->asked_end;
     struct fcp_ready ready;
     struct range part;
     bool sent_again = (t->slot != NULL && t->slot->recovering) ||
                       (frame->f_ctl & (F_CTL_RETRANSMITTED | F_CTL_OFFSET)) != F_CTL_OFFSET;
     if (frame->r_ctl == R_CTL_READY)
-        return fcp_ready_parse(frame->payload, frame->bytes, &ready) &&
-               ready.offset < t->surely_asked_end && t->slot != NULL && !t->slot->recovering;
-    return !sent_again && rangeset_overlap(&t->sure, frame->parameter,
+        return fcp_ready_parse(frame->payload, frame->bytes, &ready) && ready.offset < asked_end &&
+               t->slot != NULL && !t->slot->recovering;
+    return !sent_again && rangeset_overlap(came, frame->parameter,
                                            (uint64_t)frame->parameter + frame->bytes, &part);
 }
 
@@ -402,14 +411,16 @@ static bool is_of_next(const struct task *t, const struct seen *seen) {
     const struct frame *frame = &seen->frame;
     bool in = frame->r_ctl == R_CTL_DATA && (frame->f_ctl & F_CTL_RESPONDER) != 0;
     bool out = frame->r_ctl == R_CTL_READY || (frame->r_ctl == R_CTL_DATA && !in);
-    if (seen->again || (!in && !out) || (t->answer != NULL && t->answer->premature))
+    if (seen->again || (!in && !out))
         return false;
     if (t->withheld || t->unreadable)
         return false; /* what it asks for is not known */
+    if (t->answer != NULL && t->answer->premature)
+        return out && !fc_makes_copies(t->nexus->fc, seen->time_ns) && is_second_time(t, seen);
     if ((out && t->out_bytes == 0) || (in && t->in_bytes == 0))
         return true;
     if (t->answer == NULL)
-        return out && t->early_ns == 0 && is_second_time(t, frame);
+        return out && t->early_ns == 0 && is_second_time(t, seen);
     /* Where a READ goes on just where it was, it was a copy of a response that came between. */
     bool goes_on = t->answer->again && frame->parameter == t->in_end &&
                    (uint64_t)frame->parameter + frame->wire_bytes <= t->in_bytes;

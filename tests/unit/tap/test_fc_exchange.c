@@ -141,6 +141,44 @@ Test(fc_exchange, a_lone_response_is_of_a_lost_command) {
     expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
 }
 
+/* Nothing else is left of the command, and its response looks like the one before. */
+Test(fc_exchange, a_lone_response_like_the_one_before_is_of_a_lost_command) {
+    fc_whole_write(&w, 1, 0, 1, 7);
+    fc_whole_write(&w, 1, 1, 1, 8); /* whose own response may be a copy, and is not believed yet */
+    fc_response(&w, 1, 0);
+    fc_wait(&w);
+    fc_wait(&w);
+    fc_wait(&w);
+    cr_assert_eq(UPDATES(w), 2);
+    cr_assert_geq(GAPS(w), 1);
+    expect_whole_gap(w.recorder, 0, GAP_STREAM_HOLE);
+}
+
+/*
+ * The end of a write, and the command of the next one, are lost; what is left of the first looks
+ * like the write before: the data of the next one must not take its place.
+ */
+Test(fc_exchange, data_of_a_lost_command_is_not_that_of_the_one_before) {
+    bool lost = false;
+    fc_whole_write(&w, 5, 10, 1, 3);
+    fc_write_command(&w, 5, 20, 2);
+    fc_ready(&w, 5, 0, 1024);
+    fc_data(&w, 5, 0, 0, 512, 3);
+    fc_response(&w, 5, 0);
+    fc_ready(&w, 5, 0, 1536);
+    fc_data(&w, 5, 0, 0, 512, 9);
+    fc_response(&w, 5, 0);
+    for (int i = 0; i < 3; i++)
+        fc_wait(&w);
+    for (size_t i = 0; i < UPDATES(w); i++) {
+        const struct recorded *u = recorded_update(w.recorder, i);
+        cr_assert(u->lba != 20 || u->data[0] == 3, "data of the next command");
+    }
+    for (size_t i = 0; i < GAPS(w); i++)
+        lost |= recorded_at(w.recorder, RECORDED_GAP, i)->length_bytes == GAP_TO_END;
+    cr_assert(lost, "nothing is said of the command that was lost");
+}
+
 Test(fc_exchange, another_responder_identifier_is_another_exchange) {
     fc_write_command(&w, 1, 100, 1);
     fc_ready(&w, 1, 0, 512);
