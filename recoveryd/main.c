@@ -11,7 +11,8 @@
 
 static int serve(const struct settings *settings, struct store *store, struct socket *socket,
                  struct error *err) {
-    AUTO(background) background = NULL;
+    AUTO(background) settling = NULL;
+    AUTO(background) merging = NULL;
     AUTO(control) control = control_create(store);
     AUTO(service) service = NULL;
     AUTO(server) server = NULL;
@@ -30,7 +31,9 @@ static int serve(const struct settings *settings, struct store *store, struct so
     };
     code = server_create(&options, &server, err);
     if (code == 0)
-        code = background_create(store, &background, err);
+        code = background_create(store, &background_merge, &merging, err);
+    if (code == 0)
+        code = background_create(store, &background_settle, &settling, err);
     if (code < 0)
         return code;
     log_info("ready, listening on %s, store %s", socket_endpoint(socket), store->dir);

@@ -139,11 +139,13 @@ static int open_view(struct image *im, const struct volume *v, struct error *err
     if (code == 0)
         code = read_reached(im, err);
     if (code == 0)
-        code = piece_walk_create(im->reader, im->paths, im->path_count + im->stranger_count,
-                                 im->stranger_count, &im->walk, err);
+        code = piece_walk_create(im->reader, WALK_SHOWN, im->paths,
+                                 im->path_count + im->stranger_count, im->stranger_count, &im->walk,
+                                 err);
     const struct image_floor *baseline = image_baseline(im);
     if (code == 0 && baseline != NULL && baseline->base_path != 0)
-        code = piece_walk_create(im->reader, &baseline->base_path, 1, 0, &im->base, err);
+        code =
+            piece_walk_create(im->reader, WALK_SHOWN, &baseline->base_path, 1, 0, &im->base, err);
     return code;
 }
 

@@ -24,6 +24,10 @@ static const char *const table_names[TABLE_COUNT] = {
     [TABLE_DERIVED_STUCK] = "derived_stuck",
     [TABLE_AUDITS] = "audits",
     [TABLE_AUDITED] = "audited",
+    [TABLE_JOURNAL] = "journal",
+    [TABLE_RUNS] = "runs",
+    [TABLE_KEYFRAMES] = "keyframes",
+    [TABLE_HISTORY] = "history",
 };
 
 static int write_meta(struct kv *kv, uint64_t store_id, struct error *err) {
@@ -95,7 +99,7 @@ static int open_tables(struct kv *kv, const char *dir, enum index_mode mode, uin
     bool missing = create || version < INDEX_VERSION;
     code = kv_open_tables(kv, TABLE_COUNT_V1, table_names + TABLE_COUNT_V1,
                           TABLE_COUNT - TABLE_COUNT_V1, missing, err);
-    return code == 0 && version < INDEX_VERSION ? index_upgrade(kv, store_id, err) : code;
+    return code == 0 && version < INDEX_VERSION ? index_upgrade(kv, version, store_id, err) : code;
 }
 
 int index_open(const char *dir, enum index_mode mode, uint64_t store_id, struct index **out,
@@ -113,6 +117,7 @@ int index_open(const char *dir, enum index_mode mode, uint64_t store_id, struct 
     if (i == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     i->kv = take_pointer(&kv);
+    i->unmerged_most = INDEX_UNMERGED_MOST;
     *out = i;
     return 0;
 }

@@ -313,6 +313,27 @@ int index_put_audited_piece(struct index_writer *w, uint64_t path, const struct 
 int index_end_audit(struct index_writer *w, const struct audit_entry *audit,
                     const struct audited_entry *found, struct error *err);
 
+/* --- merging --- */
+
+/*
+ * Updates are committed into a journal, and sorted later, by whoever calls this: one step of some
+ * ten thousand, in a transaction of its own. *merged: there was something to do. What is read is
+ * the same before and after; but what is not merged takes memory and time of every reader, so the
+ * journal must be kept short: index_commit() does a step itself when it has INDEX_UNMERGED_MOST
+ * blocks.
+ */
+#define INDEX_UNMERGED_MOST 4096
+/* Another number, before the first writer; 0: every commit merges. */
+void index_set_unmerged_most(struct index *i, uint64_t blocks);
+int index_merge(struct index *i, bool *merged, struct error *err);
+/*
+ * The same when it is worth it: when a good part of a step has gathered, or has waited for some
+ * seconds. By one thread, a few times a second. *again: at once.
+ */
+int index_merge_due(struct index *i, bool *again, struct error *err);
+/* How many blocks of the journal wait, of some 80 updates each. */
+int index_unmerged(struct index *i, uint64_t *blocks, struct error *err);
+
 /* --- reading --- */
 
 int index_read(struct index *i, struct index_reader **out, struct error *err);
@@ -331,7 +352,7 @@ int index_each_stream_of_path(struct index_reader *r, uint64_t path,
 int index_each_gap(struct index_reader *r, uint64_t path, uint64_t until_ns,
                    bool (*visit)(void *, const struct gap_entry *), void *context,
                    struct error *err);
-/* Pieces of a chunk, newest first, from the newest with a time mark <= until_ns on. */
+/* All pieces of a chunk, newest first, from the newest with a time mark <= until_ns on. */
 int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint64_t until_ns,
                      bool (*visit)(void *, const struct piece *), void *context, struct error *err);
 /*

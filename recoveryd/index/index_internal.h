@@ -4,17 +4,29 @@
 #ifndef SANREWIND_RECOVERYD_INDEX_INTERNAL_H
 #define SANREWIND_RECOVERYD_INDEX_INTERNAL_H
 
+#include "recoveryd/index/change.h"
 #include "recoveryd/index/index.h"
+#include "recoveryd/index/journal.h"
 #include "recoveryd/index/kv.h"
 #include "recoveryd/index/values.h"
 
+#include <pthread.h>
+
 struct index {
     struct kv *kv;
+    uint64_t unmerged_most; /* blocks of the journal */
+    uint64_t merged_ns; /* monotonic: when index_merge_due() last did something, or found nothing */
 };
 
 struct index_reader {
     struct kv_txn *txn;
+    pthread_mutex_t lock; /* guards the tail while it is made */
+    bool has_tail;
+    struct tail tail; /* of the journal; see reader_tail() */
 };
+
+/* Sorted at the first call. Then it stays as it is until the reader is closed. */
+int reader_tail(struct index_reader *r, const struct tail **tail, struct error *err);
 
 enum put_kind {
     PUT_VALUE,  /* replaces */
@@ -57,16 +69,21 @@ struct flights {
 
 struct index_writer {
     struct kv *kv;
+    uint64_t unmerged_most;
     struct kv_txn *txn; /* NULL until something had to be written down */
     struct put *puts;
     size_t count;
     size_t capacity;
     struct buffer values;
+    struct changes changes; /* ordinary updates, for the journal */
     struct upset upset;
     struct flights flights;
     bool checks_facts; /* commits only while the facts have the number `facts` */
     uint64_t facts;
 };
+
+/* merge.c: a step of index_merge() in a transaction that is open. */
+int merge_step(struct kv_txn *t, bool *merged, struct error *err);
 
 /* Begins a put: the value is what the caller then appends to w->values, until end_put(). */
 int writer_begin(struct index_writer *w, enum index_table table, enum put_kind kind,

@@ -11,14 +11,37 @@ int index_read(struct index *i, struct index_reader **out, struct error *err) {
         free(r);
         return code;
     }
+    pthread_mutex_init(&r->lock, NULL);
     *out = r;
     return 0;
+}
+
+static int make_tail(struct index_reader *r, struct error *err) {
+    AUTO_CHANGES changes = {0};
+    uint64_t last;
+    int code = journal_read(r->txn, SIZE_MAX, &changes, &last, err);
+    if (code == 0)
+        code = tail_make(&r->tail, &changes, err);
+    r->has_tail = code == 0;
+    if (code != 0)
+        tail_release(&r->tail);
+    return code;
+}
+
+int reader_tail(struct index_reader *r, const struct tail **tail, struct error *err) {
+    pthread_mutex_lock(&r->lock);
+    int code = r->has_tail ? 0 : make_tail(r, err);
+    pthread_mutex_unlock(&r->lock);
+    *tail = &r->tail;
+    return code;
 }
 
 void index_reader_close(struct index_reader *r) {
     if (r == NULL)
         return;
     kv_abort(r->txn);
+    tail_release(&r->tail);
+    pthread_mutex_destroy(&r->lock);
     free(r);
 }
 
@@ -106,7 +129,7 @@ int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint
                      struct error *err) {
     AUTO(piece_walk) walk = NULL;
     struct piece piece;
-    int code = piece_walk_create(r, &path, 1, 0, &walk, err);
+    int code = piece_walk_create(r, WALK_ALL, &path, 1, 0, &walk, err);
     struct stamp until = stamp_end_of(until_ns);
     if (code == 0)
         code = piece_walk_seek(walk, chunk, &until, err);
@@ -118,40 +141,65 @@ int index_each_piece(struct index_reader *r, uint64_t path, uint64_t chunk, uint
     return index_ended(code);
 }
 
-/* The first chunk >= from that lies in a chunk of this level with pieces; UINT64_MAX: none. */
-static int next_at_level(struct kv_cursor *c, uint64_t path, unsigned level, uint64_t from,
-                         uint64_t *chunk, struct error *err) {
-    struct kv_item item;
-    unsigned bits = LEVEL_STEP_BITS * level;
-    struct kv_key key = key_piece(path, level_chunk(level, from >> bits), &(struct stamp){0});
-    *chunk = UINT64_MAX;
-    int code = kv_seek_up(c, &key, &item, err);
-    if (code != 0)
-        return index_ended(code);
-    uint64_t found_path = cursor_be64(&item.key);
-    uint64_t found = cursor_be64(&item.key);
+/* The first chunk >= from that lies in the chunk with this number of (path, level); UINT64_MAX:
+ * none. */
+static uint64_t chunk_from(uint64_t path, unsigned level, uint64_t from, uint64_t found_path,
+                           uint64_t found) {
     if (found_path != path || found >> 56 != level)
-        return 0;
-    uint64_t first = (found & ((UINT64_C(1) << 56) - 1)) << bits;
-    *chunk = first > from ? first : from;
-    return 0;
+        return UINT64_MAX;
+    uint64_t first = (found & ((UINT64_C(1) << 56) - 1)) << (LEVEL_STEP_BITS * level);
+    return first > from ? first : from;
+}
+
+static uint64_t level_chunk_of(unsigned level, uint64_t chunk) {
+    return level_chunk(level, chunk >> (LEVEL_STEP_BITS * level));
+}
+
+/* In one of the tables whose keys begin with path and chunk. */
+static int next_in_table(struct kv_txn *t, unsigned table, uint64_t path, uint64_t from,
+                         uint64_t *chunk, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    int code = kv_cursor_open(t, table, &c, err);
+    for (unsigned level = 0; code == 0 && level < LEVELS && *chunk != from; level++) {
+        struct kv_item item;
+        struct kv_key key = key_piece(path, level_chunk_of(level, from), &(struct stamp){0});
+        code = kv_seek_up(c, &key, &item, err);
+        if (code != 0) {
+            code = index_ended(code);
+            continue;
+        }
+        uint64_t found_path = cursor_be64(&item.key);
+        uint64_t next = chunk_from(path, level, from, found_path, cursor_be64(&item.key));
+        *chunk = next < *chunk ? next : *chunk;
+    }
+    return code;
+}
+
+static void next_in_tail(const struct tail *tail, uint64_t path, uint64_t from, uint64_t *chunk) {
+    for (unsigned level = 0; level < LEVELS && *chunk != from; level++) {
+        size_t i = tail_first(tail, path, level_chunk_of(level, from));
+        if (i == tail->count)
+            continue;
+        uint64_t next =
+            chunk_from(path, level, from, tail->parts[i].path, tail->parts[i].level_chunk);
+        *chunk = next < *chunk ? next : *chunk;
+    }
 }
 
 int index_next_chunk(struct index_reader *r, uint64_t path, uint64_t from, uint64_t *chunk,
                      struct error *err) {
-    AUTO(kv_cursor) c = NULL;
+    const struct tail *tail;
     if (from >= INDEX_CHUNK_COUNT)
         return ERR_NOT_FOUND;
-    int code = kv_cursor_open(r->txn, TABLE_PIECES, &c, err);
     *chunk = UINT64_MAX;
-    for (unsigned level = 0; code == 0 && level < LEVELS && *chunk != from; level++) {
-        uint64_t candidate;
-        code = next_at_level(c, path, level, from, &candidate, err);
-        if (code == 0 && candidate < *chunk)
-            *chunk = candidate;
-    }
+    int code = next_in_table(r->txn, TABLE_RUNS, path, from, chunk, err);
+    if (code == 0)
+        code = next_in_table(r->txn, TABLE_PIECES, path, from, chunk, err);
+    if (code == 0)
+        code = reader_tail(r, &tail, err);
     if (code != 0)
         return code;
+    next_in_tail(tail, path, from, chunk);
     return *chunk == UINT64_MAX ? ERR_NOT_FOUND : 0;
 }
 
@@ -178,51 +226,6 @@ int index_each_floor(struct index_reader *r, uint64_t path, uint64_t until_ns,
             return code;
     }
     return index_ended(code);
-}
-
-int index_each_event(struct index_reader *r, uint64_t path, uint64_t from_ns, uint64_t until_ns,
-                     bool (*visit)(void *, const struct stamp *, uint8_t op, uint64_t offset_bytes,
-                                   uint64_t length_bytes),
-                     void *context, struct error *err) {
-    AUTO(kv_cursor) c = NULL;
-    struct kv_item item;
-    struct event_entry event;
-    struct stamp stamp;
-    uint64_t found;
-    int code = kv_cursor_open(r->txn, TABLE_EVENTS, &c, err);
-    if (code != 0)
-        return code;
-    struct kv_key from = key_stamped(path, &(struct stamp){.time_ns = from_ns});
-    for (code = kv_seek_up(c, &from, &item, err); code == 0; code = kv_next(c, &item, err)) {
-        code = value_decode_event(item, &found, &stamp, &event, err);
-        if (code != 0 || found != path || stamp.time_ns > until_ns ||
-            !visit(context, &stamp, event.op, event.offset_bytes, event.length_bytes))
-            return code;
-    }
-    return index_ended(code);
-}
-
-int index_newest_update(struct index_reader *r, uint64_t path, uint64_t until_ns,
-                        struct stamp *stamp, struct error *err) {
-    AUTO(kv_cursor) c = NULL;
-    struct kv_item item;
-    struct event_entry event;
-    uint64_t found;
-    struct stamp until = stamp_end_of(until_ns);
-    int code = kv_cursor_open(r->txn, TABLE_EVENTS, &c, err);
-    if (code != 0)
-        return code;
-    struct kv_key from = key_stamped(path, &until);
-    for (code = kv_seek_down(c, &from, &item, err); code == 0; code = kv_previous(c, &item, err)) {
-        code = value_decode_event(item, &found, stamp, &event, err);
-        if (code != 0)
-            return code;
-        if (found != path)
-            return ERR_NOT_FOUND;
-        if (event.op != UPDATE_FLUSH)
-            return 0;
-    }
-    return code;
 }
 
 static int newest_gap(struct index_reader *r, uint64_t path, uint64_t until_ns, struct stamp *stamp,

@@ -73,15 +73,16 @@ static int upgrade_table(struct kv_txn *t, enum index_table table,
     return index_ended(code);
 }
 
-int index_upgrade(struct kv *kv, uint64_t store_id, struct error *err) {
+/* Version 3 keeps new updates elsewhere, and reads those of version 2 where they are. */
+int index_upgrade(struct kv *kv, uint32_t version, uint64_t store_id, struct error *err) {
     AUTO(kv_txn) t = NULL;
     AUTO_BUFFER value;
     struct kv_key key = key_meta();
     buffer_init(&value, 64);
     int code = kv_write(kv, &t, err);
-    if (code == 0)
+    if (code == 0 && version < 2)
         code = upgrade_table(t, TABLE_PATHS, upgrade_path, err);
-    if (code == 0)
+    if (code == 0 && version < 2)
         code = upgrade_table(t, TABLE_STREAMS, upgrade_stream, err);
     value_encode_meta(&value, &(struct meta_entry){INDEX_VERSION, store_id});
     if (code == 0)

@@ -7,10 +7,10 @@
 #include "recoveryd/index/index_internal.h"
 
 /*
- * From version 1. All tables are open, those that version 1 has not are empty: a crash between
- * making them and this leaves an index of version 1 with tables that it does not know. One
+ * From an older version. All tables are open, those that it has not are empty: a crash between
+ * making them and this leaves an index of that version with tables that it does not know. One
  * transaction, in which the version is written last.
  */
-int index_upgrade(struct kv *kv, uint64_t store_id, struct error *err);
+int index_upgrade(struct kv *kv, uint32_t version, uint64_t store_id, struct error *err);
 
 #endif

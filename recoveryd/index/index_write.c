@@ -9,6 +9,7 @@ int index_begin(struct index *i, struct index_writer **out, struct error *err) {
     if (w == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     w->kv = i->kv;
+    w->unmerged_most = i->unmerged_most;
     buffer_init(&w->values, 2 * INDEX_PENDING_BYTES);
     *out = w;
     return 0;
@@ -19,6 +20,7 @@ void index_abort(struct index_writer *w) {
         return;
     kv_abort(w->txn);
     buffer_release(&w->values);
+    changes_release(&w->changes);
     free(w->puts);
     free(w);
 }
@@ -145,6 +147,9 @@ int writer_flush(struct index_writer *w, struct error *err) {
         code = apply(w, &w->puts[i], &tally, err);
     if (code == 0)
         code = tally_flush(&tally, w->txn, err);
+    if (code == 0 && w->changes.count > 0)
+        code = journal_append(w->txn, &w->changes, err);
+    w->changes.count = 0;
     w->count = 0;
     buffer_clear(&w->values);
     return code;
@@ -163,14 +168,24 @@ static int check_facts(struct index_writer *w, struct error *err) {
     return error_set(err, ERR_BUSY, "what this relied on has changed meanwhile");
 }
 
+/* Whoever merges does not keep up, or there is nobody who does. */
+static int bound_journal(struct index_writer *w, struct error *err) {
+    uint64_t blocks;
+    bool merged;
+    int code = journal_blocks(w->txn, &blocks, err);
+    return code == 0 && blocks > w->unmerged_most ? merge_step(w->txn, &merged, err) : code;
+}
+
 int index_commit(struct index_writer *w, struct error *err) {
-    int code = w->count > 0 ? writer_flush(w, err) : 0;
+    int code = w->count > 0 || w->changes.count > 0 ? writer_flush(w, err) : 0;
     if (code == 0 && w->txn != NULL && w->checks_facts)
         code = check_facts(w, err);
     if (code == 0 && w->txn != NULL)
         code = flights_upset(w, err);
     if (code == 0 && w->upset.facts)
         code = upset_apply(w, err);
+    if (code == 0 && w->txn != NULL)
+        code = bound_journal(w, err);
     if (code == 0 && w->txn != NULL)
         code = kv_commit(take_pointer(&w->txn), err);
     index_abort(w);
@@ -187,13 +202,17 @@ static bool grow(struct index_writer *w) {
     return true;
 }
 
+static int writer_make_room(struct index_writer *w, struct error *err) {
+    size_t bytes = w->count * sizeof *w->puts + w->values.length +
+                   w->changes.count * sizeof w->changes.list[0];
+    return bytes >= INDEX_PENDING_BYTES ? writer_flush(w, err) : 0;
+}
+
 int writer_begin(struct index_writer *w, enum index_table table, enum put_kind kind,
                  const struct kv_key *key, struct error *err) {
-    if (w->count * sizeof *w->puts + w->values.length >= INDEX_PENDING_BYTES) {
-        int code = writer_flush(w, err);
-        if (code != 0)
-            return code;
-    }
+    int code = writer_make_room(w, err);
+    if (code != 0)
+        return code;
     if (w->count == w->capacity && !grow(w))
         return error_set(err, ERR_NOMEM, "out of memory");
     w->puts[w->count] = (struct put){.key = *key,
@@ -270,13 +289,36 @@ static bool range_fits(uint64_t offset, uint64_t length) {
     return length <= INT64_MAX && offset <= INT64_MAX - length;
 }
 
+/* Into the journal: nothing else has to be done at the commit. */
+static int put_change(struct index_writer *w, const struct stamp *stamp,
+                      const struct update_record *u, const struct extent *payload,
+                      struct error *err) {
+    struct change c = {.stamp = *stamp,
+                       .path = u->path,
+                       .issued_ns = u->issued_ns,
+                       .offset_bytes = u->offset_bytes,
+                       .length_bytes = u->length_bytes,
+                       .whole_offset = u->offset_bytes,
+                       .payload_crc32c = u->payload_crc32c,
+                       .flags = u->flags,
+                       .op = u->op};
+    if (u->op == UPDATE_WRITE || u->op == UPDATE_PATTERN)
+        c.extent = *payload;
+    if (!change_is_sound(&c))
+        return error_set(err, ERR_FORMAT, "an update with an impossible range or payload");
+    int code = writer_make_room(w, err);
+    if (code == 0 && !changes_add(&w->changes, &c))
+        code = error_set(err, ERR_NOMEM, "out of memory");
+    return code;
+}
+
+static bool is_derived(const struct update_record *u) {
+    return u->op == UPDATE_COPY || u->op == UPDATE_OR || u->op == UPDATE_XOR;
+}
+
 int index_put_update(struct index_writer *w, const struct stamp *stamp,
                      const struct update_record *update, const struct extent *payload,
                      struct error *err) {
-    static const uint8_t kinds[] = {
-        [UPDATE_WRITE] = PIECE_DATA, [UPDATE_ZERO] = PIECE_ZERO, [UPDATE_PATTERN] = PIECE_PATTERN,
-        [UPDATE_FLUSH] = 0,          [UPDATE_COPY] = PIECE_GAP,  [UPDATE_OR] = PIECE_GAP,
-        [UPDATE_XOR] = PIECE_GAP};
     if (update->op < UPDATE_WRITE || update->op > UPDATE_XOR ||
         !range_fits(update->offset_bytes, update->length_bytes))
         return error_set(err, ERR_FORMAT, "an update with an impossible operation or range");
@@ -284,23 +326,15 @@ int index_put_update(struct index_writer *w, const struct stamp *stamp,
                        update->op == UPDATE_OR || update->op == UPDATE_XOR;
     if (has_payload && (payload == NULL || payload->bytes != update->payload_bytes))
         return error_set(err, ERR_FORMAT, "an update without its payload");
+    if (update->op != UPDATE_FLUSH)
+        flights_add(&w->flights, update->issued_ns, stamp->time_ns, update->offset_bytes,
+                    update->length_bytes);
+    if (!is_derived(update))
+        return put_change(w, stamp, update, payload, err);
     int code = put_event(w, stamp, update, err);
-    if (code != 0 || update->op == UPDATE_FLUSH || update->length_bytes == 0)
+    if (code != 0 || update->length_bytes == 0)
         return code;
-    flights_add(&w->flights, update->issued_ns, stamp->time_ns, update->offset_bytes,
-                update->length_bytes);
-    if (kinds[update->op] == PIECE_GAP)
-        return derived_put(w, stamp, update, payload, err);
-    struct piece piece = {.stamp = *stamp,
-                          .issued_ns = update->issued_ns,
-                          .offset_bytes = update->offset_bytes,
-                          .length_bytes = update->length_bytes,
-                          .whole_offset = update->offset_bytes,
-                          .payload_crc32c = update->payload_crc32c,
-                          .kind = kinds[update->op]};
-    if (has_payload)
-        piece.extent = *payload;
-    return writer_put_pieces(w, update->path, &piece, false, err);
+    return derived_put(w, stamp, update, payload, err);
 }
 
 int writer_put_gap_entry(struct index_writer *w, const struct stamp *stamp, uint64_t part,

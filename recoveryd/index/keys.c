@@ -1,6 +1,6 @@
 #include "recoveryd/index/values.h"
 
-static void add_stamp(struct kv_key *key, const struct stamp *stamp) {
+void key_add_stamp(struct kv_key *key, const struct stamp *stamp) {
     kv_key_add(key, stamp->time_ns, 8);
     kv_key_add(key, stamp->monitor, 8);
     kv_key_add(key, stamp->stream, 8);
@@ -50,7 +50,7 @@ struct kv_key key_resume(const struct resume_entry *r) {
 
 struct kv_key key_waiting(const struct stamp *stamp, uint64_t path) {
     struct kv_key key = {.length = 0};
-    add_stamp(&key, stamp);
+    key_add_stamp(&key, stamp);
     kv_key_add(&key, path, 8);
     return key;
 }
@@ -59,7 +59,7 @@ struct kv_key key_piece(uint64_t path, uint64_t level_chunk, const struct stamp 
     struct kv_key key = {.length = 0};
     kv_key_add(&key, path, 8);
     kv_key_add(&key, level_chunk, 8);
-    add_stamp(&key, stamp);
+    key_add_stamp(&key, stamp);
     return key;
 }
 
@@ -71,7 +71,7 @@ struct kv_key key_floor(uint64_t path, const struct stamp *stamp, uint8_t kind) 
 
 struct kv_key key_stamped(uint64_t path, const struct stamp *stamp) {
     struct kv_key key = key_path(path);
-    add_stamp(&key, stamp);
+    key_add_stamp(&key, stamp);
     return key;
 }
 
@@ -92,6 +92,18 @@ struct kv_key key_path_stream(uint64_t path, uint64_t monitor, uint64_t stream) 
     struct kv_key key = key_path(path);
     kv_key_add(&key, monitor, 8);
     kv_key_add(&key, stream, 8);
+    return key;
+}
+
+struct kv_key key_journal(uint64_t sequence) {
+    struct kv_key key = {.length = 0};
+    kv_key_add(&key, sequence, 8);
+    return key;
+}
+
+struct kv_key key_run(uint64_t path, uint64_t level_chunk) {
+    struct kv_key key = key_path(path);
+    kv_key_add(&key, level_chunk, 8);
     return key;
 }
 

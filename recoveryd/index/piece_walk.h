@@ -11,9 +11,14 @@
 
 struct piece_walk;
 
-/* The last `strangers` of the `count` paths are of other volumes: their pieces say so. */
-int piece_walk_create(struct index_reader *r, const uint64_t *paths, size_t count, size_t strangers,
-                      struct piece_walk **out, struct error *err);
+/*
+ * The last `strangers` of the `count` paths are of other volumes: their pieces say so. Of what lies
+ * hidden under newer updates of the same path and monitor, some may be left out, and what is left
+ * of one may come in several parts; not when all are wanted.
+ */
+enum piece_walk_kind { WALK_SHOWN, WALK_ALL };
+int piece_walk_create(struct index_reader *r, enum piece_walk_kind kind, const uint64_t *paths,
+                      size_t count, size_t strangers, struct piece_walk **out, struct error *err);
 void piece_walk_destroy(struct piece_walk *w);
 
 /* To the newest piece of `chunk` with a stamp <= until. */

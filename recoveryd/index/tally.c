@@ -1,5 +1,6 @@
 #include "recoveryd/index/tally.h"
 
+#include "recoveryd/index/blocks.h"
 #include "recoveryd/index/index_internal.h"
 #include "recoveryd/index/values.h"
 
@@ -83,6 +84,48 @@ static bool count_update(void *context, const struct stamp *stamp, uint8_t op,
     return true;
 }
 
+/* One that was put twice may be merged and in the journal. `newest`: of those that are merged. */
+static int is_merged(struct block_cursor *history, const struct change *c,
+                     const struct stamp *newest, bool *merged, struct error *err) {
+    const struct kv_key prefix = key_path(c->path);
+    const struct change *found = NULL;
+    *merged = false;
+    if (stamp_compare(&c->stamp, newest) > 0)
+        return 0;
+    int code = blocks_seek_down(history, &prefix, &c->stamp, &found, err);
+    *merged = code == 0 && stamp_compare(&found->stamp, &c->stamp) == 0;
+    return index_ended(code);
+}
+
+/* Those that are not merged are in no bucket. */
+static int count_tail(struct index_reader *r, uint64_t path, uint64_t before_ns, uint64_t *count,
+                      struct error *err) {
+    AUTO(block_cursor) history = NULL;
+    const struct kv_key prefix = key_path(path);
+    const struct stamp end = stamp_end_of(UINT64_MAX);
+    const struct change *last = NULL;
+    const struct tail *tail;
+    struct stamp newest = {0};
+    int code = reader_tail(r, &tail, err);
+    if (code == 0)
+        code = blocks_open(r->txn, TABLE_HISTORY, &history, err);
+    if (code == 0)
+        code = blocks_seek_down(history, &prefix, &end, &last, err);
+    if (code == 0)
+        newest = last->stamp;
+    code = index_ended(code);
+    const struct changes *all = &tail->changes;
+    size_t i = code == 0 ? tail_first_change(tail, path, &(struct stamp){0}) : all->count;
+    for (; code == 0 && i < all->count && all->list[i].path == path; i++) {
+        bool merged = false;
+        if (all->list[i].stamp.time_ns < before_ns && all->list[i].op != UPDATE_FLUSH) {
+            code = is_merged(history, &all->list[i], &newest, &merged, err);
+            *count += !merged;
+        }
+    }
+    return code;
+}
+
 /* Of each size the buckets that the next larger ones do not hold, then the rest one by one. */
 int index_count_updates(struct index_reader *r, uint64_t path, uint64_t until_ns, uint64_t *count,
                         struct error *err) {
@@ -95,5 +138,8 @@ int index_count_updates(struct index_reader *r, uint64_t path, uint64_t until_ns
             return code;
         from = level > 0 ? to << TALLY_STEP_BITS : to;
     }
+    int code = count_tail(r, path, from << TALLY_BITS, count, err);
+    if (code != 0)
+        return code;
     return index_each_event(r, path, from << TALLY_BITS, until_ns, count_update, count, err);
 }

@@ -13,7 +13,7 @@
 #include "recoveryd/index/index.h"
 #include "recoveryd/index/kv.h"
 
-enum { INDEX_VERSION = 2 };
+enum { INDEX_VERSION = 3 };
 
 enum index_table {
     TABLE_META,
@@ -34,6 +34,11 @@ enum index_table {
     TABLE_DERIVED_STUCK,
     TABLE_AUDITS,
     TABLE_AUDITED,
+    /* Since version 3: ordinary updates, which were in TABLE_PIECES and TABLE_EVENTS before. */
+    TABLE_JOURNAL,
+    TABLE_RUNS,
+    TABLE_KEYFRAMES,
+    TABLE_HISTORY,
     TABLE_COUNT,
     TABLE_COUNT_V1 = TABLE_SIZES
 };
@@ -79,6 +84,10 @@ struct kv_key key_floor(uint64_t path, const struct stamp *stamp, uint8_t kind);
 struct kv_key key_stamped(uint64_t path, const struct stamp *stamp); /* gaps, events */
 struct kv_key key_path(uint64_t path);
 struct kv_key key_stream(uint64_t monitor, uint64_t stream);
+struct kv_key key_journal(uint64_t sequence);
+/* What comes before the stamp in a key of TABLE_RUNS and TABLE_KEYFRAMES. */
+struct kv_key key_run(uint64_t path, uint64_t level_chunk);
+void key_add_stamp(struct kv_key *key, const struct stamp *stamp);
 struct kv_key key_tally(uint64_t path, uint8_t level, uint64_t bucket);
 struct kv_key key_path_stream(uint64_t path, uint64_t monitor, uint64_t stream);
 

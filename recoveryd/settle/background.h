@@ -1,5 +1,6 @@
 /*
- * background: a thread that settles what can be settled, so that nobody has to wait for it.
+ * background: threads that do what a store needs now and then, so that nobody has to wait for it:
+ * settle what can be settled, merge the index's journal.
  */
 #ifndef SANREWIND_RECOVERYD_SETTLE_BACKGROUND_H
 #define SANREWIND_RECOVERYD_SETTLE_BACKGROUND_H
@@ -10,8 +11,18 @@
 
 struct background;
 
+struct background_work {
+    const char *doing; /* "settle copies and audits": what is said when it fails */
+    /* *again: there is more to do, at once. */
+    int (*work)(struct store *s, bool *again, struct error *err);
+    unsigned rest; /* after it worked for a time, it rests so many times as long */
+};
+extern const struct background_work background_settle;
+extern const struct background_work background_merge;
+
 /* The store is borrowed, and open for writing. Starts the thread. */
-int background_create(struct store *s, struct background **out, struct error *err);
+int background_create(struct store *s, const struct background_work *work, struct background **out,
+                      struct error *err);
 /* Waits for what it is at. */
 void background_destroy(struct background *b);
 

@@ -5,6 +5,7 @@
  * Input: kind u8 | key length u8 | key | value. What a decoder takes must come out of the encoder
  * as it went in, or a record would change its meaning by being copied.
  */
+#include "recoveryd/index/change.h"
 #include "recoveryd/index/values.h"
 #include "recoveryd/store/format_file.h"
 #include "recoveryd/store/segment_file.h"
@@ -31,6 +32,7 @@ enum kind {
     DERIVED,
     AUDIT,
     AUDITED,
+    CHANGES,
     KINDS
 };
 
@@ -133,6 +135,35 @@ static void try_large(enum kind kind, struct kv_item item, struct buffer *b) {
         value_decode_meta(item, &meta, NULL);
 }
 
+static bool same_change(const struct change *a, const struct change *b) {
+    return stamp_compare(&a->stamp, &b->stamp) == 0 && a->path == b->path &&
+           a->issued_ns == b->issued_ns && a->offset_bytes == b->offset_bytes &&
+           a->length_bytes == b->length_bytes && a->whole_offset == b->whole_offset &&
+           a->extent.segment == b->extent.segment && a->extent.offset == b->extent.offset &&
+           a->extent.bytes == b->extent.bytes && a->payload_crc32c == b->payload_crc32c &&
+           a->flags == b->flags && a->op == b->op;
+}
+
+/* A packed block: numbers may be longer than they need be, but mean the same when packed again. */
+static void try_changes(struct kv_item item, struct buffer *b) {
+    AUTO_CHANGES first = {0};
+    AUTO_CHANGES second = {0};
+    struct change_state state = change_state_none();
+    if (changes_unpack(&first, change_state_none(), item.value, NULL) != 0 || first.count == 0)
+        return;
+    for (size_t i = 0; i < first.count; i++)
+        change_pack(&state, b, &first.list[i]);
+    if (b->failed)
+        return;
+    if (changes_unpack(&second, change_state_none(), cursor_of(b->data, b->length), NULL) != 0 ||
+        second.count != first.count)
+        abort();
+    for (size_t i = 0; i < first.count; i++) {
+        if (!same_change(&first.list[i], &second.list[i]))
+            abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct cursor c = cursor_of(data, size);
     enum kind kind = cursor_u8(&c) % KINDS;
@@ -147,6 +178,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct segment_head head;
     if (kind == PIECE)
         try_piece(item, &b);
+    else if (kind == CHANGES)
+        try_changes(item, &b);
     else if (kind == SEGMENT)
         segment_head_decode(item.value, &head, NULL);
     else if (kind == FORMAT)

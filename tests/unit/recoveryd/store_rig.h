@@ -23,6 +23,7 @@ struct rig {
     struct store *store;
     struct segment_writer *segment;
     struct index_writer *writer;
+    uint64_t unmerged_most; /* 0: every commit merges; counts at rig_open() */
     struct error err;
 };
 
@@ -61,6 +62,7 @@ static inline void rig_remove_dir(struct rig *rig) {
 
 static inline void rig_open(struct rig *rig) {
     rig_ok(rig, store_open(rig->dir, STORE_OWN, &rig->store, &rig->err));
+    index_set_unmerged_most(rig->store->index, rig->unmerged_most);
     rig->segment = segments_writer_create(rig->store->segments);
     cr_assert_not_null(rig->segment);
 }
