@@ -20,15 +20,32 @@ static int settling_fact(const struct snapshot *s, json_t **fact, struct error *
     return 0;
 }
 
+/* Before a view is opened for the answer. */
+static int index_fact(struct control *c, json_t **fact, struct error *err) {
+    struct index_health health;
+    int code = index_health(c->store->index, &health, err);
+    if (code < 0)
+        return code;
+    *fact =
+        json_pack("{s:o,s:o,s:o,s:o,s:o}", "bytes", fact_number(health.bytes), "unmerged_blocks",
+                  fact_number(health.unmerged_blocks), "views", fact_number(health.readers),
+                  "oldest_view_pid", fact_number(health.oldest_pid), "oldest_view_commits",
+                  fact_number(health.oldest_commits));
+    return 0;
+}
+
 int command_status(struct control *c, const json_t *request, json_t **result, struct buffer *data,
                    struct error *err) {
     AUTO_SNAPSHOT s = {0};
     AUTO_JSON monitors = NULL;
     AUTO_JSON volumes = NULL;
     AUTO_JSON settling = NULL;
+    AUTO_JSON index = NULL;
     (void)request;
     (void)data;
-    int code = open_settled(c, &s, err);
+    int code = index_fact(c, &index, err);
+    if (code == 0)
+        code = open_settled(c, &s, err);
     if (code == 0)
         code = fact_monitors(&s, &monitors, err);
     if (code == 0)
@@ -37,9 +54,10 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
         code = settling_fact(&s, &settling, err);
     if (code < 0)
         return code;
-    *result = json_pack("{s:o,s:o,s:O,s:O,s:O}", "store", fact_text(c->store->dir), "stored_bytes",
-                        fact_number(segments_total_bytes(c->store->segments)), "settling", settling,
-                        "monitors", monitors, "volumes", volumes);
+    *result =
+        json_pack("{s:o,s:o,s:O,s:O,s:O,s:O}", "store", fact_text(c->store->dir), "stored_bytes",
+                  fact_number(segments_total_bytes(c->store->segments)), "index", index, "settling",
+                  settling, "monitors", monitors, "volumes", volumes);
     fact_put_time(*result, "now", clock_wall_ns());
     return 0;
 }

@@ -19,12 +19,26 @@ static void print_settling(const json_t *settling) {
                copies, audits, unresolved);
 }
 
+/* A view that stays open for long keeps the index from using space again. */
+enum { MANY_COMMITS = 10000 };
+
+static void print_index(const json_t *index) {
+    char bytes[CTL_TEXT_BYTES];
+    uint64_t commits = ctl_number(index, "oldest_view_commits");
+    printf("  index     %s\n", ctl_bytes_text(ctl_number(index, "bytes"), bytes));
+    if (commits >= MANY_COMMITS)
+        printf("  held by   process %" PRIu64 ", whose view is %" PRIu64
+               " commits old: the index grows until it is closed\n",
+               ctl_number(index, "oldest_view_pid"), commits);
+}
+
 static void print(const json_t *status) {
     char bytes[CTL_TEXT_BYTES];
     size_t i;
     const json_t *item;
     printf("store %s\n", ctl_string(status, "store"));
     printf("  segments  %s\n", ctl_bytes_text(ctl_number(status, "stored_bytes"), bytes));
+    print_index(json_object_get(status, "index"));
     printf("  now       %s\n", ctl_string(status, "now"));
     print_settling(json_object_get(status, "settling"));
     if (json_array_size(json_object_get(status, "monitors")) == 0)

@@ -334,6 +334,18 @@ int index_merge_due(struct index *i, bool *again, struct error *err);
 /* How many blocks of the journal wait, of some 80 updates each. */
 int index_unmerged(struct index *i, uint64_t *blocks, struct error *err);
 
+/* --- health --- */
+
+struct index_health {
+    uint64_t bytes;           /* on disk */
+    uint64_t unmerged_blocks; /* of the journal */
+    unsigned readers;         /* open views, of all processes */
+    unsigned oldest_pid;      /* whose view is the oldest; 0: none is open */
+    uint64_t oldest_commits;  /* since it was opened: what they freed cannot be used again before it
+                                 closes */
+};
+int index_health(struct index *i, struct index_health *health, struct error *err);
+
 /* --- reading --- */
 
 int index_read(struct index *i, struct index_reader **out, struct error *err);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 
 /*
  * The map costs address space, not memory, and a map that can grow while readers are open does not
@@ -84,6 +85,42 @@ static int fail(const struct kv *kv, int rc, const char *doing, struct error *er
     }
 }
 
+/*
+ * LMDB's processes share memory maps and locks of one file. Where the file system is another
+ * machine's, they see different bytes, and the index is destroyed without a word.
+ */
+bool kv_file_system_is_shared(uint64_t type) {
+    static const uint32_t types[] = {
+        0x6969,     /* NFS */
+        0xff534d42, /* CIFS */
+        0xfe534d42, /* SMB 2 and 3 */
+        0x517b,     /* SMB of old */
+        0x01021997, /* 9P */
+        0x5346414f, /* AFS */
+        0x6b414653, /* AFS of the kernel */
+        0x00c36400, /* Ceph */
+        0x0bd00bd0, /* Lustre */
+        0x47504653, /* GPFS */
+    };
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if ((uint32_t)type == types[i])
+            return true;
+    }
+    return false;
+}
+
+static int check_file_system(const char *dir, struct error *err) {
+    struct statfs status;
+    if (statfs(dir, &status) != 0)
+        return error_errno(err, errno, "cannot look at %s", dir);
+    if (!kv_file_system_is_shared((uint64_t)status.f_type))
+        return 0;
+    return error_set(err, ERR_USAGE,
+                     "%s lies on a network file system (type %#lx), where memory maps of several "
+                     "processes differ: put the store on a disk of this machine",
+                     dir, (unsigned long)status.f_type);
+}
+
 static int require_file(const char *dir, struct error *err) {
     char path[4096];
     struct stat status;
@@ -128,7 +165,9 @@ static int open_env(struct kv *kv, size_t map_bytes) {
 }
 
 int kv_open(const char *dir, bool create, struct kv **out, struct error *err) {
-    int code = create ? 0 : require_file(dir, err);
+    int code = check_file_system(dir, err);
+    if (code == 0 && !create)
+        code = require_file(dir, err);
     if (code == 0)
         code = allocate_lock_file(dir, err);
     if (code != 0)
@@ -313,6 +352,42 @@ int kv_delete_prefix(struct kv_txn *t, unsigned table, const struct kv_key *pref
     if (cursor != NULL)
         mdb_cursor_close(cursor);
     return rc == 0 || rc == MDB_NOTFOUND ? 0 : fail(t->kv, rc, "write", err);
+}
+
+/* Lines of mdb_reader_list(): "pid thread txnid", and a headline; a reader that is at rest has "-".
+ */
+static int note_reader(const char *line, void *context) {
+    struct kv_health *health = context;
+    unsigned pid;
+    unsigned long long txn;
+    if (sscanf(line, "%u %*s %llu", &pid, &txn) != 2)
+        return 0;
+    health->readers++;
+    if (health->oldest_pid == 0 || txn < health->oldest_commits) {
+        health->oldest_pid = pid;
+        health->oldest_commits = txn;
+    }
+    return 0;
+}
+
+int kv_health(struct kv *kv, struct kv_health *health, struct error *err) {
+    MDB_envinfo info = {0};
+    MDB_stat status = {0};
+    int stale = 0;
+    *health = (struct kv_health){0};
+    int rc = mdb_reader_check(kv->env, &stale);
+    if (rc == 0)
+        rc = mdb_env_info(kv->env, &info);
+    if (rc == 0)
+        rc = mdb_env_stat(kv->env, &status);
+    if (rc == 0 && mdb_reader_list(kv->env, note_reader, health) < 0)
+        rc = EINVAL;
+    if (rc != 0)
+        return fail(kv, rc, "look at the readers", err);
+    health->bytes = (info.me_last_pgno + 1) * (uint64_t)status.ms_psize;
+    bool behind = health->oldest_pid != 0 && health->oldest_commits < info.me_last_txnid;
+    health->oldest_commits = behind ? info.me_last_txnid - health->oldest_commits : 0;
+    return 0;
 }
 
 int kv_count(struct kv_txn *t, unsigned table, uint64_t *count, struct error *err) {

@@ -40,9 +40,12 @@ struct kv_item {
     struct cursor value;
 };
 
-/* The directory must exist. Without `create` the files must, too. */
+/* The directory must exist, on a disk of this machine (ERR_USAGE). Without `create` the files must,
+ * too. */
 int kv_open(const char *dir, bool create, struct kv **out, struct error *err);
 void kv_close(struct kv *kv);
+/* By the type that statfs() tells. */
+bool kv_file_system_is_shared(uint64_t type);
 /* Opens the tables `names` under the numbers first, first + 1, ... ERR_FORMAT: one is missing. */
 int kv_open_tables(struct kv *kv, unsigned first, const char *const *names, unsigned count,
                    bool create, struct error *err);
@@ -70,6 +73,18 @@ int kv_delete(struct kv_txn *t, unsigned table, const struct kv_key *key, bool *
 /* All keys that begin with `prefix`. */
 int kv_delete_prefix(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
                      struct error *err);
+/*
+ * The state of the environment. A reader that lives long keeps every page that was freed since it
+ * began. Clears what killed readers left behind.
+ */
+struct kv_health {
+    uint64_t bytes; /* of the file that are in use, or free for reuse */
+    unsigned readers;
+    unsigned oldest_pid;     /* process of the reader that began first; 0: there is none */
+    uint64_t oldest_commits; /* commits since it began */
+};
+int kv_health(struct kv *kv, struct kv_health *health, struct error *err);
+
 /* How many keys the table has. */
 int kv_count(struct kv_txn *t, unsigned table, uint64_t *count, struct error *err);
 

@@ -131,3 +131,16 @@ int index_unmerged(struct index *i, uint64_t *blocks, struct error *err) {
 void index_set_unmerged_most(struct index *i, uint64_t blocks) {
     i->unmerged_most = blocks;
 }
+
+int index_health(struct index *i, struct index_health *health, struct error *err) {
+    struct kv_health kv;
+    *health = (struct index_health){0};
+    int code = kv_health(i->kv, &kv, err);
+    if (code != 0)
+        return code;
+    health->bytes = kv.bytes;
+    health->readers = kv.readers;
+    health->oldest_pid = kv.oldest_pid;
+    health->oldest_commits = kv.oldest_commits;
+    return index_unmerged(i, &health->unmerged_blocks, err);
+}

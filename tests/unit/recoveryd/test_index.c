@@ -1,5 +1,8 @@
+#include "recoveryd/index/kv.h"
 #include "recoveryd/index/values.h"
 #include "tests/unit/recoveryd/store_rig.h"
+
+#include <unistd.h>
 
 static const struct stamp early = {100, 1, 1, 0};
 static const struct stamp later = {200, 1, 1, 1};
@@ -358,4 +361,33 @@ Test(index, impossible_updates_are_refused) {
         .path = 5, .op = UPDATE_ZERO, .offset_bytes = INT64_MAX, .length_bytes = 1};
     cr_assert_eq(index_put_update(rig_writer(&rig), &early, &u, NULL, &rig.err), ERR_FORMAT);
     rig_end(&rig);
+}
+
+/* An open view is told of, with its process and its age. */
+Test(index, health_tells_of_the_oldest_view) {
+    struct rig rig;
+    struct index_health health;
+    rig_start(&rig);
+    rig_ok(&rig, index_health(rig.store->index, &health, &rig.err));
+    cr_assert_eq(health.oldest_pid, 0);
+    cr_assert_gt(health.bytes, 0);
+    struct index_reader *reader = rig_reader(&rig);
+    for (uint64_t i = 1; i <= 3; i++) {
+        rig_put(&rig, 7, &(struct stamp){i, 1, 1, i}, 0, 512, NULL, 0);
+        rig_commit(&rig);
+    }
+    rig_ok(&rig, index_health(rig.store->index, &health, &rig.err));
+    cr_assert_eq(health.readers, 1);
+    cr_assert_eq(health.oldest_pid, (unsigned)getpid());
+    cr_assert_eq(health.oldest_commits, 3);
+    index_reader_close(reader);
+    rig_ok(&rig, index_health(rig.store->index, &health, &rig.err));
+    cr_assert_eq(health.readers, 0);
+    rig_end(&rig);
+}
+
+Test(index, network_file_systems_are_known) {
+    cr_assert(kv_file_system_is_shared(0x6969));         /* NFS */
+    cr_assert_not(kv_file_system_is_shared(0xef53));     /* ext4 */
+    cr_assert_not(kv_file_system_is_shared(0x01021994)); /* tmpfs */
 }
