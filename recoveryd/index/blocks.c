@@ -198,36 +198,35 @@ static int load(struct block_cursor *c, const struct kv_item *item, struct error
     return 0;
 }
 
-int blocks_previous(struct block_cursor *c, const struct change **change, struct error *err) {
-    if (c->block.count > 0 && c->at > 0) {
-        *change = &c->block.list[--c->at];
-        return 0;
-    }
-    struct kv_item item;
-    int code = kv_previous(c->cursor, &item, err);
+/* The last change of the block that the table's cursor has moved to (code says whether there is
+ * one), or the first. */
+static int enter(struct block_cursor *c, int code, const struct kv_item *item, bool at_end,
+                 const struct change **change, struct error *err) {
     if (code == 0)
-        code = load(c, &item, err);
+        code = load(c, item, err);
     if (code != 0)
         return code;
-    c->at = c->block.count - 1;
+    c->at = at_end ? c->block.count - 1 : 0;
     *change = &c->block.list[c->at];
     return 0;
 }
 
+int blocks_previous(struct block_cursor *c, const struct change **change, struct error *err) {
+    struct kv_item item;
+    if (c->block.count > 0 && c->at > 0) {
+        *change = &c->block.list[--c->at];
+        return 0;
+    }
+    return enter(c, kv_previous(c->cursor, &item, err), &item, true, change, err);
+}
+
 int blocks_next(struct block_cursor *c, const struct change **change, struct error *err) {
+    struct kv_item item;
     if (c->at + 1 < c->block.count) {
         *change = &c->block.list[++c->at];
         return 0;
     }
-    struct kv_item item;
-    int code = kv_next(c->cursor, &item, err);
-    if (code == 0)
-        code = load(c, &item, err);
-    if (code != 0)
-        return code;
-    c->at = 0;
-    *change = &c->block.list[0];
-    return 0;
+    return enter(c, kv_next(c->cursor, &item, err), &item, false, change, err);
 }
 
 /* The first change of the block that is newer than `stamp`. */
@@ -270,12 +269,5 @@ int blocks_seek_up(struct block_cursor *c, const struct kv_key *prefix, const st
     if (code != ERR_NOT_FOUND)
         return code;
     struct kv_key key = block_key(prefix, from);
-    code = kv_seek_up(c->cursor, &key, &item, err);
-    if (code == 0)
-        code = load(c, &item, err);
-    if (code != 0)
-        return code;
-    c->at = 0;
-    *change = &c->block.list[0];
-    return 0;
+    return enter(c, kv_seek_up(c->cursor, &key, &item, err), &item, false, change, err);
 }
