@@ -3,8 +3,11 @@
 #include "common/stop.h"
 #include "recoveryd/ctl/ctl.h"
 
+#include <locale.h>
+
 int main(int argc, char **argv) {
     struct error err = {0};
+    setlocale(LC_CTYPE, ""); /* what the terminal can show */
     log_init("recoveryctl", LOG_LEVEL_INFO);
     int code = stop_install(&err);
     if (code == 0)

@@ -3,6 +3,9 @@
 #include "proto/when.h"
 
 #include <inttypes.h>
+#include <langinfo.h>
+#include <string.h>
+#include <unistd.h>
 
 struct timeline_options {
     bool json;
@@ -40,10 +43,35 @@ static const struct option_set options = {
     .rows = rows,
 };
 
+/* Bytes as the height of a block, one for each interval: on a terminal, where the eye finds the
+ * busy hours. */
+static void print_sparkline(const json_t *rows_of_result) {
+    static const char *const blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    static const char *const ascii[] = {" ", ".", ":", "-", "=", "+", "*", "%", "#"};
+    enum { STEPS = sizeof blocks / sizeof blocks[0] - 1 };
+    bool utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    const json_t *row;
+    uint64_t most = 0;
+    size_t i;
+    json_array_foreach(rows_of_result, i, row) {
+        uint64_t bytes = ctl_number(row, "bytes");
+        most = bytes > most ? bytes : most;
+    }
+    if (most == 0 || isatty(STDOUT_FILENO) == 0)
+        return;
+    json_array_foreach(rows_of_result, i, row) {
+        uint64_t bytes = ctl_number(row, "bytes");
+        uint64_t step = bytes > 0 ? 1 + (bytes - 1) / (most / STEPS + 1) : 0;
+        fputs((utf8 ? blocks : ascii)[step], stdout);
+    }
+    printf("  bytes, at most %s in an interval\n", ctl_bytes_text(most, (char[CTL_TEXT_BYTES]){0}));
+}
+
 static void print(const json_t *rows_of_result) {
     size_t i;
     const json_t *row;
     char bytes[CTL_TEXT_BYTES];
+    print_sparkline(rows_of_result);
     printf("%-30s %9s %10s %8s %8s %5s\n", "from", "updates", "bytes", "zeros", "flushes", "gaps");
     json_array_foreach(rows_of_result, i, row) {
         printf("%-30s %9" PRIu64 " %10s %8" PRIu64 " %8" PRIu64 " %5" PRIu64 "\n",
