@@ -91,6 +91,26 @@ uint64_t segments_total_bytes(struct segments *s) {
     return total;
 }
 
+struct file_visit {
+    void (*visit)(void *, uint32_t segment, uint64_t bytes);
+    void *context;
+};
+
+static void visit_file(void *context, int dir_fd, const char *name, uint32_t number) {
+    const struct file_visit *v = context;
+    struct stat status;
+    if (fstatat(dir_fd, name, &status, 0) == 0)
+        v->visit(v->context, number, (uint64_t)status.st_size);
+}
+
+int segments_each(struct segments *s, void (*visit)(void *, uint32_t segment, uint64_t bytes),
+                  void *context, struct error *err) {
+    struct file_visit v = {visit, context};
+    if (!each_file(s, visit_file, &v))
+        return error_errno(err, errno, "cannot read the directory %s", s->dir);
+    return 0;
+}
+
 /* Opens a file and sees that it is the one that the index means. */
 static int open_checked(struct segments *s, uint32_t segment, struct error *err) {
     char name[SEGMENT_NAME_BYTES];

@@ -46,6 +46,9 @@ int segments_read(struct segments *s, const struct extent *extent, uint32_t skip
                   uint32_t bytes, struct error *err);
 /* Bytes of all segment files. */
 uint64_t segments_total_bytes(struct segments *s);
+/* Every segment file that there is, in no order, with its bytes now. ERR_IO. */
+int segments_each(struct segments *s, void (*visit)(void *, uint32_t segment, uint64_t bytes),
+                  void *context, struct error *err);
 
 /* One writer per thread. The first append makes its first file; a full file is followed by the
  * next. */

@@ -96,12 +96,15 @@ Test(ctl, the_command_line_is_checked_before_anything_else) {
     expect_usage(&w, "baseline v --from iscsi://h/t/0", "file, a device or zeros");
     expect_usage(&w, "baseline v --from zeros --at noon", "not a time");
     expect_usage(&w, "gaps", "name one volume");
+    expect_usage(&w, "verify", "--store DIR");
+    expect_usage(&w, "--server tcp://127.0.0.1:1 verify v", "--store DIR");
+    expect_usage(&w, "verify --nonsense", "--nonsense");
     world_remove(&w);
 }
 
 Test(ctl, help_lists_the_commands) {
-    static const char *const names[] = {"status",   "monitors", "volumes", "window",
-                                        "timeline", "gaps",     "restore", "baseline"};
+    static const char *const names[] = {"status", "monitors", "volumes",  "window", "timeline",
+                                        "gaps",   "restore",  "baseline", "verify"};
     struct world w;
     world_make(&w);
     cr_assert_eq(run(&w, out, err, "--help"), 0);
