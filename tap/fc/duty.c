@@ -512,14 +512,26 @@ static void take_frame(struct slot *s, struct seen *seen) {
     take_part(t, seen);
 }
 
+/* A login that was lost may have made the target another one. */
+static struct fc_nexus *nexus_for(struct fc *f, const struct seen *seen, uint32_t initiator,
+                                  uint32_t target) {
+    const struct frame *frame = &seen->frame;
+    struct fc_nexus *n = nexus_find(f, frame->vsan, initiator, target);
+    if (seen->again || (n != NULL && n->judged == pairs_changes(f->pairs)))
+        return n != NULL ? n : nexus_of(f, frame->vsan, initiator, target);
+    bool judged = pairs_before_frame(f, frame, initiator, target, seen->time_ns);
+    n = nexus_of(f, frame->vsan, initiator, target);
+    if (n != NULL && judged)
+        n->judged = pairs_changes(f->pairs);
+    return n;
+}
+
 void duty_frame(struct fc *f, struct seen *seen) {
     const struct frame *frame = &seen->frame;
     bool from_target = (frame->f_ctl & F_CTL_RESPONDER) != 0;
     uint32_t initiator = from_target ? frame->d_id : frame->s_id;
     uint32_t target = from_target ? frame->s_id : frame->d_id;
-    if (frame->r_ctl == R_CTL_COMMAND && !seen->again)
-        logins_before_command(f, frame->vsan, initiator, target, seen->time_ns);
-    struct fc_nexus *n = nexus_of(f, frame->vsan, initiator, target);
+    struct fc_nexus *n = nexus_for(f, seen, initiator, target);
     struct slot *s = n != NULL ? slot_of(n, frame->ox_id) : NULL;
     if (s != NULL) {
         take_frame(s, seen);

@@ -2,6 +2,8 @@
 
 #include "common/cursor.h"
 
+enum { PAGE_BYTES = 16 };
+
 /* FC-LS-4, 4.2 and after: a code, three more bytes, then the fields of each. */
 static void read_fields(struct cursor *c, uint8_t kind, struct els *to) {
     switch (kind) {
@@ -36,6 +38,9 @@ static void read_request(struct cursor *c, struct els *to) {
     case ELS_SRR: /* FCP-4, 7.2 */
         to->ox_id = cursor_be16(c);
         break;
+    case ELS_PRLI:
+        to->type = cursor_left(c) > 0 ? cursor_u8(c) : 0;
+        break;
     default:
         read_fields(c, to->code, to);
     }
@@ -50,4 +55,25 @@ bool els_parse(const uint8_t *data, size_t bytes, uint8_t reply_to, struct els *
     else
         read_request(&c, to);
     return cursor_ok(&c);
+}
+
+/* One that is for no class of service at all is no login, but what happens to be as long. */
+static bool has_class(const uint8_t *data, size_t bytes) {
+    static const size_t classes[] = {36, 52, 68};
+    enum { VALID = 0x80, CLASSES_END = 84 };
+    for (size_t i = 0; i < 3 && bytes >= CLASSES_END; i++) {
+        if ((data[classes[i]] & VALID) != 0)
+            return true;
+    }
+    return bytes < CLASSES_END;
+}
+
+uint8_t els_answers(const uint8_t *data, size_t bytes, size_t wire_bytes) {
+    struct cursor c = cursor_of(data, bytes);
+    if (cursor_u8(&c) != ELS_LS_ACC)
+        return 0;
+    if (wire_bytes == ELS_LOGIN_BYTES || wire_bytes == ELS_LOGIN_MOST_BYTES)
+        return has_class(data, bytes) ? ELS_PLOGI : 0;
+    bool pages = cursor_u8(&c) == PAGE_BYTES && cursor_be16(&c) == wire_bytes && cursor_ok(&c);
+    return pages && wire_bytes % PAGE_BYTES == 4 ? ELS_PRLI : 0;
 }

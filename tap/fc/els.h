@@ -25,11 +25,15 @@ enum els_code {
     ELS_RSCN = 0x61,
 };
 
+/* FC-LS-4, 4.3.7: PLOGI, FLOGI, FDISC, PDISC; the longer one when both sides offer it. */
+enum { ELS_LOGIN_BYTES = 116, ELS_LOGIN_MOST_BYTES = 256 };
+
 struct els {
     uint8_t code;
     uint64_t wwpn;  /* of the port that speaks; 0: it does not say */
     uint32_t fc_id; /* ADISC, LOGO: its own; REC: of the exchange's originator */
     uint16_t ox_id; /* REC, SRR: of which exchange */
+    uint8_t type;   /* PRLI: of the protocol */
 };
 
 /*
@@ -37,5 +41,11 @@ struct els {
  * False: too short for what its code says.
  */
 bool els_parse(const uint8_t *data, size_t bytes, uint8_t reply_to, struct els *to);
+
+/*
+ * Which request an LS_ACC answers, told by its length on the wire and by what does not vary:
+ * ELS_PLOGI (or FLOGI, FDISC, PDISC), ELS_PRLI (or PRLO), or 0.
+ */
+uint8_t els_answers(const uint8_t *data, size_t bytes, size_t wire_bytes);
 
 #endif

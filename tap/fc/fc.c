@@ -19,7 +19,9 @@ struct fc *fc_create(struct tracker *tracker, size_t window_bytes) {
     f->sequences = sequences_create();
     f->names = names_create();
     f->logins = logins_create();
-    if (f->window == NULL || f->sequences == NULL || f->names == NULL || f->logins == NULL)
+    f->pairs = pairs_create();
+    if (f->window == NULL || f->sequences == NULL || f->names == NULL || f->logins == NULL ||
+        f->pairs == NULL)
         return NULL;
     return take_pointer(&f);
 }
@@ -263,6 +265,7 @@ void fc_destroy(struct fc *f) {
     sequences_destroy(f->sequences);
     names_destroy(f->names);
     logins_destroy(f->logins);
+    pairs_destroy(f->pairs);
     free(f);
 }
 

@@ -35,7 +35,8 @@ enum fc_f_ctl {
     F_CTL_FILL = 0x000003,
 };
 
-enum { FC_ID_UNASSIGNED = 0xffff, FC_FABRIC_PORT = 0xfffffe };
+/* FC-FS-5, 11: FC_IDs from FC_WELL_KNOWN on are those of services. */
+enum { FC_ID_UNASSIGNED = 0xffff, FC_WELL_KNOWN = 0xfffff0, FC_FABRIC_PORT = 0xfffffe };
 
 struct frame {
     uint8_t r_ctl;

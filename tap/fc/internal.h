@@ -6,7 +6,7 @@
  * together what is longer than a frame. duty.c sorts the frames of FCP into exchanges, kept by
  * exchange.c; settle.c decides when one has ended; stray.c judges frames that belong to none.
  * names.c knows ports, nexus.c who talks to whom; logins.c follows ELS and FIP, which els.c and
- * fip.c parse.
+ * fip.c parse, and pairs.c which ports must log in to each other before they go on.
  */
 #ifndef SANREWIND_TAP_FC_INTERNAL_H
 #define SANREWIND_TAP_FC_INTERNAL_H
@@ -203,7 +203,8 @@ struct fc_nexus {
     struct nexus_key key;
     struct fc *fc;
     struct nexus *nexus;
-    bool named; /* by the target's WWPN */
+    bool named;      /* by the target's WWPN */
+    uint64_t judged; /* pairs_changes() when its frames were last found to need no login */
     struct slot *slots;
     struct task *tasks;
     UT_hash_handle hh;
@@ -211,6 +212,7 @@ struct fc_nexus {
 
 struct names;
 struct logins;
+struct pairs;
 
 struct fc {
     struct tracker *tracker;
@@ -219,6 +221,7 @@ struct fc {
     struct sequences *sequences;
     struct names *names;
     struct logins *logins;
+    struct pairs *pairs;
     struct fc_nexus *nexuses;
     struct fc_nexus *last; /* most frames go to the same one */
     struct slot *slots;
@@ -257,6 +260,13 @@ void names_destroy(struct names *n);
 bool names_set(struct names *n, uint16_t vsan, uint32_t fc_id, uint64_t wwpn);
 /* The port is gone: whoever has its FC_ID next is another one until it is known. */
 void names_forget(struct names *n, uint16_t vsan, uint32_t fc_id);
+/* Who has this name, which is one port's in a fabric; 0 unknown. */
+uint32_t names_owner(const struct names *n, uint16_t vsan, uint64_t wwpn);
+/* The MAC address of the ENode (FC-BB-6) that the port belongs to. */
+void names_set_enode(struct names *n, uint16_t vsan, uint32_t fc_id, uint64_t enode);
+/* The ports of an ENode, up to `most`; returns how many. */
+size_t names_behind(const struct names *n, uint16_t vsan, uint64_t enode, uint32_t *fc_ids,
+                    size_t most);
 /* By configuration: counts as long as no login was seen, in every VSAN. */
 bool names_configure(struct names *n, uint32_t fc_id, uint64_t wwpn);
 /* The WWPN; 0 unknown. */
@@ -276,10 +286,11 @@ void nexus_clear(struct fc_nexus *n, uint16_t reason, const char *text, uint64_t
 void nexus_destroy(struct fc_nexus *n, uint16_t reason, const char *text, uint64_t time_ns);
 /* Without a word about what is in flight. */
 void nexus_discard(struct fc_nexus *n);
-/* The port has this name: nexuses with it get it, and end when they had another one. */
+/* The port has this name, and no other has it: nexuses of both end when they had another one, and
+ * those of this one get it. */
 void nexus_name(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn, uint64_t time_ns);
-/* All nexuses of the port end. */
-void nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, uint64_t time_ns);
+/* All nexuses of the port end. True: it had one. */
+bool nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, uint64_t time_ns);
 
 /* exchange.c */
 struct slot *slot_of(struct fc_nexus *n, uint16_t ox_id);
@@ -342,8 +353,21 @@ void logins_frame(struct fc *f, const struct seen *seen);
 /* `seen` holds the MAC addresses and then the FIP frame. */
 void logins_fip(struct fc *f, const struct seen *seen);
 enum { FIP_ADDRESSES = 12 };
-/* A command passes, which is no copy: between the two, no login can be open any more. */
-void logins_before_command(struct fc *f, uint16_t vsan, uint32_t initiator, uint32_t target,
-                           uint64_t time_ns);
+
+/* pairs.c: ports that must log in to each other before the next frame of FCP */
+struct pairs *pairs_create(void);
+void pairs_destroy(struct pairs *p);
+/* Larger after each of what follows: until then, what was judged of a pair holds. */
+uint64_t pairs_changes(const struct pairs *p);
+/* The frame leaves its ports without a login: PLOGI until it is accepted, LOGO, PRLO. */
+void pairs_end_login(struct fc *f, const struct frame *frame, uint64_t time_ns);
+/* Both ports are logged in, and the frame or its request said who they are. `early`: if this was
+ * the LS_ACC of a PLOGI, that was not seen yet. */
+void pairs_confirm(struct fc *f, const struct frame *frame, bool early, uint64_t time_ns);
+/* FCP-4, 6.2: PRLI, or its LS_ACC, which need a login that no command was sent in. */
+void pairs_process_login(struct fc *f, const struct frame *frame, uint64_t time_ns);
+/* A frame of FCP, which is no copy, comes next. False: the question stands with the next one. */
+bool pairs_before_frame(struct fc *f, const struct frame *frame, uint32_t initiator,
+                        uint32_t target, uint64_t time_ns);
 
 #endif

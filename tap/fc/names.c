@@ -10,11 +10,18 @@ struct port_key {
     uint32_t vsan;
 };
 
+struct name_key {
+    uint64_t wwpn; /* 0: not known */
+    uint64_t vsan;
+};
+
 struct port {
     struct port_key key;
-    uint64_t wwpn;        /* 0: not known */
+    struct name_key name;
+    uint64_t enode;       /* 0: not known */
     unsigned incarnation; /* of those whose name is not known */
     UT_hash_handle hh;
+    UT_hash_handle by_name;
 };
 
 struct configured {
@@ -25,6 +32,7 @@ struct configured {
 
 struct names {
     struct port *ports;
+    struct port *named; /* those of them with a name, by that */
     struct configured *configured;
 };
 
@@ -37,6 +45,7 @@ void names_destroy(struct names *n) {
     struct configured *row, *next_row;
     if (n == NULL)
         return;
+    HASH_CLEAR(by_name, n->named);
     HASH_ITER(hh, n->ports, port, next_port) {
         HASH_DEL(n->ports, port);
         free(port);
@@ -70,19 +79,57 @@ static struct port *find_or_make(struct names *n, uint16_t vsan, uint32_t fc_id)
     return NULL;
 }
 
+static struct port *find_name(const struct names *n, uint16_t vsan, uint64_t wwpn) {
+    struct name_key key = {wwpn, vsan};
+    struct port *port = NULL;
+    HASH_FIND(by_name, n->named, &key, sizeof key, port);
+    return port;
+}
+
+static void rename_port(struct names *n, struct port *port, uint64_t wwpn) {
+    if (port->by_name.tbl != NULL)
+        HASH_DELETE(by_name, n->named, port);
+    port->by_name.tbl = NULL;
+    port->name = (struct name_key){wwpn, port->key.vsan};
+    if (wwpn != 0 && find_name(n, (uint16_t)port->key.vsan, wwpn) == NULL)
+        HASH_ADD(by_name, n->named, name, sizeof port->name, port);
+}
+
 bool names_set(struct names *n, uint16_t vsan, uint32_t fc_id, uint64_t wwpn) {
     struct port *port = find_or_make(n, vsan, fc_id);
-    if (port == NULL || port->wwpn == wwpn)
+    if (port == NULL || port->name.wwpn == wwpn)
         return false;
-    port->wwpn = wwpn;
+    rename_port(n, port, wwpn);
     return true;
+}
+
+uint32_t names_owner(const struct names *n, uint16_t vsan, uint64_t wwpn) {
+    const struct port *port = find_name(n, vsan, wwpn);
+    return port != NULL ? port->key.fc_id : 0;
+}
+
+void names_set_enode(struct names *n, uint16_t vsan, uint32_t fc_id, uint64_t enode) {
+    struct port *port = find_or_make(n, vsan, fc_id);
+    if (port != NULL)
+        port->enode = enode;
+}
+
+size_t names_behind(const struct names *n, uint16_t vsan, uint64_t enode, uint32_t *fc_ids,
+                    size_t most) {
+    size_t count = 0;
+    for (const struct port *port = n->ports; port != NULL && count < most; port = port->hh.next) {
+        if (port->key.vsan == vsan && port->enode == enode && enode != 0)
+            fc_ids[count++] = port->key.fc_id;
+    }
+    return count;
 }
 
 void names_forget(struct names *n, uint16_t vsan, uint32_t fc_id) {
     struct port *port = find_or_make(n, vsan, fc_id);
     if (port == NULL)
         return;
-    port->wwpn = 0;
+    rename_port(n, port, 0);
+    port->enode = 0;
     port->incarnation++;
 }
 
@@ -106,8 +153,8 @@ bool names_configure(struct names *n, uint32_t fc_id, uint64_t wwpn) {
 
 uint64_t names_find(const struct names *n, uint16_t vsan, uint32_t fc_id) {
     const struct port *port = find(n, vsan, fc_id);
-    if (port != NULL && (port->wwpn != 0 || port->incarnation > 0))
-        return port->wwpn;
+    if (port != NULL && (port->name.wwpn != 0 || port->incarnation > 0))
+        return port->name.wwpn;
     struct configured *row = NULL;
     HASH_FIND(hh, n->configured, &fc_id, sizeof fc_id, row);
     return row != NULL ? row->wwpn : 0;

@@ -95,12 +95,22 @@ static bool is_of(const struct fc_nexus *n, uint16_t vsan, uint32_t fc_id) {
     return n->key.vsan == vsan && (n->key.target == fc_id || n->key.initiator == fc_id);
 }
 
-void nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, uint64_t time_ns) {
+bool nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, uint64_t time_ns) {
     struct fc_nexus *n, *next;
+    bool any = false;
     HASH_ITER(hh, f->nexuses, n, next) {
-        if (is_of(n, vsan, fc_id))
-            nexus_destroy(n, GAP_NEXUS_LOST, text, time_ns);
+        if (!is_of(n, vsan, fc_id))
+            continue;
+        nexus_destroy(n, GAP_NEXUS_LOST, text, time_ns);
+        any = true;
     }
+    return any;
+}
+
+/* The name has moved: whoever has the FC_ID that went with it is another one. */
+static void take_name_away(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t time_ns) {
+    nexus_leave(f, vsan, fc_id, "its port has another address now", time_ns);
+    names_forget(f->names, vsan, fc_id);
 }
 
 void nexus_name(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn, uint64_t time_ns) {
@@ -110,6 +120,9 @@ void nexus_name(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn, uint
         return;
     if (before != 0)
         nexus_leave(f, vsan, fc_id, "another port has its address now", time_ns);
+    uint32_t owner = names_owner(f->names, vsan, wwpn);
+    if (owner != 0)
+        take_name_away(f, vsan, owner, time_ns);
     if (!names_set(f->names, vsan, fc_id, wwpn))
         return;
     names_text(f->names, vsan, fc_id, name);

@@ -188,16 +188,34 @@ void fc_ask(struct fc_world *w, uint16_t ox_id, const uint8_t *cdb, size_t cdb_b
     fc_response(w, ox_id, 0);
 }
 
-static void show_service(struct fc_world *w, bool reply, uint16_t ox_id, uint8_t code,
+void fc_service(struct fc_world *w, const struct frame *ids, uint8_t code, uint64_t wwpn,
+                size_t bytes) {
+    uint8_t payload[256] = {code};
+    bool adisc = bytes == 28;
+    bool login = bytes >= 116;
+    if (login)
+        payload[68] = 0x80; /* class 3 */
+    if (login || adisc || code == ELS_LOGO)
+        put_be(payload + (login ? 20 : 8), wwpn, 8);
+    if (code == ELS_LOGO)
+        put_be(payload + 4, ids->s_id, 4);
+    if (bytes == 20) /* PRLI and the like: one page, of FCP */
+        memcpy(payload + 1, "\20\0\24\10", 4);
+    struct frame header = *ids;
+    bool reply = code == ELS_LS_ACC || code == ELS_LS_RJT;
+    header.r_ctl = reply ? R_CTL_ELS_REPLY : R_CTL_ELS_REQUEST;
+    header.type = TYPE_ELS;
+    header.f_ctl = reply ? 0x990000 : 0x290000;
+    fc_show(w, header, payload, bytes);
+}
+
+static void show_service(struct fc_world *w, bool from_target, uint16_t ox_id, uint8_t code,
                          uint64_t wwpn, size_t bytes) {
-    uint8_t payload[116] = {code};
-    put_be(payload + 20, wwpn, 8);
-    fc_show(w,
-            (struct frame){.r_ctl = reply ? R_CTL_ELS_REPLY : R_CTL_ELS_REQUEST,
-                           .type = TYPE_ELS,
-                           .f_ctl = reply ? 0x990000 : 0x290000,
-                           .ox_id = ox_id},
-            payload, bytes);
+    fc_service(w,
+               &(struct frame){.s_id = from_target ? w->d_id : w->s_id,
+                               .d_id = from_target ? w->s_id : w->d_id,
+                               .ox_id = ox_id},
+               code, wwpn, bytes);
 }
 
 void fc_plogi(struct fc_world *w, uint16_t ox_id) {

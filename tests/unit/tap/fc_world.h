@@ -50,7 +50,10 @@ void fc_ask(struct fc_world *w, uint16_t ox_id, const uint8_t *cdb, size_t cdb_b
 void fc_management(struct fc_world *w, uint16_t ox_id, uint8_t flags);
 /* PLOGI of the initiator, and its acceptance. */
 void fc_login(struct fc_world *w);
-/* Parts of it, and the process login that follows. */
+/* Any ELS; `wwpn` of the speaker goes where `code`, or the answer's length, has it. */
+void fc_service(struct fc_world *w, const struct frame *ids, uint8_t code, uint64_t wwpn,
+                size_t bytes);
+/* Parts of a login, and the process login that follows. */
 void fc_plogi(struct fc_world *w, uint16_t ox_id);
 void fc_plogi_accept(struct fc_world *w, uint16_t ox_id, uint64_t wwpn);
 void fc_logo(struct fc_world *w, uint16_t ox_id);

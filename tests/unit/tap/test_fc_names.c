@@ -169,9 +169,10 @@ Test(fc_names, a_login_that_is_pushed_out) {
     fc_login(&w);
     cr_assert_eq(newest_path(), path_of("naa.20:00:00:00:00:00:00:0b"));
     fc_plogi(&w, 0x100);
-    w.d_id = FC_TARGET + 1;
-    for (uint16_t i = 0; i < 600; i++)
-        fc_plogi(&w, (uint16_t)(0x1000 + i));
+    for (uint16_t i = 0; i < 17000; i++) {
+        w.d_id++;
+        fc_plogi(&w, i);
+    }
     w.d_id = FC_TARGET;
     cr_assert_eq(newest_path(), path_of("fcid:0.0b0b02.2"));
 }

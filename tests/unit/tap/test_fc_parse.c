@@ -194,6 +194,30 @@ Test(fc_parse, other_services) {
     cr_assert_eq(els.ox_id, 0x55);
     cr_assert_not(els_parse(rec, 9, 0, &els));
     cr_assert_not(els_parse(rec, 3, 0, &els));
+    uint8_t prli[20] = {ELS_PRLI, 16, 0, 20, TYPE_NVME};
+    cr_assert(els_parse(prli, sizeof prli, 0, &els));
+    cr_assert_eq(els.type, TYPE_NVME);
+    cr_assert(els_parse(prli, 4, 0, &els), "cut");
+    cr_assert_eq(els.type, 0);
+}
+
+/* Of a request that was not seen. */
+Test(fc_parse, what_an_answer_answers) {
+    uint8_t accept[256] = {ELS_LS_ACC};
+    cr_assert_eq(els_answers(accept, 116, 116), 0, "of no class of service");
+    accept[68] = 0x80;
+    cr_assert_eq(els_answers(accept, 116, 116), ELS_PLOGI);
+    cr_assert_eq(els_answers(accept, 256, 256), ELS_PLOGI);
+    cr_assert_eq(els_answers(accept, 40, 116), ELS_PLOGI, "cut by the capture");
+    cr_assert_eq(els_answers(accept, 112, 112), 0);
+    cr_assert_eq(els_answers(accept, 0, 116), 0);
+    accept[0] = ELS_LS_RJT;
+    cr_assert_eq(els_answers(accept, 116, 116), 0);
+    uint8_t page[36] = {ELS_LS_ACC, 16, 0, 20, TYPE_FCP};
+    cr_assert_eq(els_answers(page, 20, 20), ELS_PRLI);
+    cr_assert_eq(els_answers(page, 4, 20), ELS_PRLI);
+    cr_assert_eq(els_answers(page, 3, 20), 0);
+    cr_assert_eq(els_answers(page, 36, 36), 0, "another length than it says");
 }
 
 Test(fc_parse, fip) {
