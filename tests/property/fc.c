@@ -1,6 +1,9 @@
 #include "tests/property/fc.h"
 
+#include "common/crc32.h"
+
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     DLT_ETHERNET = 1,
@@ -27,6 +30,40 @@ const uint8_t *fc_find(const struct packet *packet) {
         be16(packet->data + 12) != 0x8906)
         return NULL;
     return packet->data + ENVELOPE_BYTES;
+}
+
+void fc_put(uint8_t *to, uint64_t value, unsigned bytes) {
+    while (bytes-- > 0)
+        *to++ = (uint8_t)(value >> (8 * bytes));
+}
+
+void fc_make(struct packets *to, const struct fc_header *header, const uint8_t *payload,
+             size_t bytes, uint64_t time_ns) {
+    enum { SOF_I3 = 0x2e, EOF_T = 0x42, FCOE = 0x8906 };
+    size_t length = ENVELOPE_BYTES + HEADER_BYTES + bytes + TRAILER_BYTES;
+    uint8_t *packet = packets_block(to, length);
+    uint8_t *at = packet + ENVELOPE_BYTES;
+    memset(packet, 0, length);
+    fc_put(packet + 12, FCOE, 2);
+    packet[ENVELOPE_BYTES - 1] = SOF_I3;
+    fc_put(at, header->r_ctl, 1);
+    fc_put(at + 1, header->d_id, 3);
+    fc_put(at + 5, header->s_id, 3);
+    fc_put(at + 8, header->type, 1);
+    fc_put(at + 9, header->f_ctl, 3);
+    fc_put(at + 16, header->ox_id, 2);
+    fc_put(at + 18, header->rx_id, 2);
+    fc_put(at + 20, header->parameter, 4);
+    memcpy(at + HEADER_BYTES, payload, bytes);
+    uint32_t crc = crc32_frame(0, at, HEADER_BYTES + bytes);
+    for (unsigned i = 0; i < 4; i++)
+        at[HEADER_BYTES + bytes + i] = (uint8_t)(crc >> (8 * i));
+    at[HEADER_BYTES + bytes + 4] = EOF_T;
+    packets_add(to, &(struct packet){.data = packet,
+                                     .caplen = (uint32_t)length,
+                                     .wire_length = (uint32_t)length,
+                                     .time_ns = time_ns,
+                                     .link_type = DLT_ETHERNET});
 }
 
 uint16_t fc_source(const uint8_t *header) {

@@ -10,6 +10,16 @@
 
 /* The frame header; NULL: it is no FC frame. */
 const uint8_t *fc_find(const struct packet *packet);
+/* Another one, in plain FCoE. */
+struct fc_header {
+    uint8_t r_ctl, type;
+    uint32_t d_id, s_id, f_ctl, parameter;
+    uint16_t ox_id, rx_id;
+};
+void fc_make(struct packets *to, const struct fc_header *header, const uint8_t *payload,
+             size_t bytes, uint64_t time_ns);
+/* Big-endian. */
+void fc_put(uint8_t *to, uint64_t value, unsigned bytes);
 /* The low half of its S_ID. */
 uint16_t fc_source(const uint8_t *header);
 /*
