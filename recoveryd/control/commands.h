@@ -28,6 +28,8 @@ command_function command_image_open;
 command_function command_image_chunk;
 command_function command_image_gaps;
 command_function command_image_close;
+command_function command_image_changes;
+command_function command_image_range;
 command_function command_baseline;
 
 /* --- fields of a request -------------------------------------------------------------------------

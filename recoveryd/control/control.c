@@ -8,11 +8,18 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"status", command_status},         {"monitors", command_monitors},
-    {"volumes", command_volumes},       {"window", command_window},
-    {"timeline", command_timeline},     {"resolve", command_resolve},
-    {"image.open", command_image_open}, {"image.chunk", command_image_chunk},
-    {"image.gaps", command_image_gaps}, {"image.close", command_image_close},
+    {"status", command_status},
+    {"monitors", command_monitors},
+    {"volumes", command_volumes},
+    {"window", command_window},
+    {"timeline", command_timeline},
+    {"resolve", command_resolve},
+    {"image.open", command_image_open},
+    {"image.chunk", command_image_chunk},
+    {"image.gaps", command_image_gaps},
+    {"image.close", command_image_close},
+    {"image.changes", command_image_changes},
+    {"image.range", command_image_range},
     {"baseline", command_baseline},
 };
 
@@ -61,6 +68,29 @@ int control_chunk(struct control *c, uint64_t image, uint64_t chunk, uint8_t *to
     if (code < 0)
         return code;
     code = image_chunk_read(lease->image, chunk, to, bytes, all_zero, err);
+    leases_drop(c->leases, lease);
+    return code;
+}
+
+static int read_range(struct image *im, uint64_t offset, uint64_t length, uint8_t *to,
+                      struct error *err) {
+    AUTO_FREE struct image_run *runs = NULL;
+    size_t count = 0;
+    uint64_t size = image_info(im)->size_bytes;
+    if (length == 0 || offset >= size || length > size - offset ||
+        offset / INDEX_CHUNK_BYTES != (offset + length - 1) / INDEX_CHUNK_BYTES)
+        return error_set(err, ERR_USAGE, "malformed request: not a range inside of one chunk");
+    int code = image_range_map(im, offset, length, &runs, &count, err);
+    return code == 0 ? image_runs_read(im, runs, count, offset, to, err) : code;
+}
+
+int control_range(struct control *c, uint64_t image, uint64_t offset_bytes, uint64_t length_bytes,
+                  uint8_t *to, struct error *err) {
+    struct lease *lease;
+    int code = leases_hold(c->leases, image, &lease, err);
+    if (code < 0)
+        return code;
+    code = read_range(lease->image, offset_bytes, length_bytes, to, err);
     leases_drop(c->leases, lease);
     return code;
 }

@@ -35,6 +35,10 @@ int control_run(struct control *c, const json_t *request, json_t **result, struc
 int control_chunk(struct control *c, uint64_t image, uint64_t chunk, uint8_t *to, size_t *bytes,
                   bool *all_zero, struct error *err);
 
+/* Bytes of it, as image_runs_read() gives them, inside of one chunk. Thread-safe. */
+int control_range(struct control *c, uint64_t image, uint64_t offset_bytes, uint64_t length_bytes,
+                  uint8_t *to, struct error *err);
+
 static inline void cleanup_json(json_t **json) {
     json_decref(*json);
 }

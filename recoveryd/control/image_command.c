@@ -2,6 +2,8 @@
 #include "proto/lun.h"
 #include "recoveryd/control/commands.h"
 
+#include <inttypes.h>
+
 enum { GAPS_AT_ONCE = 20000 };
 
 static json_t *reached_fact(const struct snapshot *s, const struct stamp *stamp) {
@@ -17,13 +19,15 @@ static json_t *reached_fact(const struct snapshot *s, const struct stamp *stamp)
 
 static json_t *image_fact(const struct snapshot *s, const struct lease *lease) {
     const struct image_info *info = image_info(lease->image);
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:o}", "image", fact_number(lease->id),
-                     "volume", fact_text(lease->volume.name), "id", fact_text(lease->volume.id),
-                     "size_bytes", fact_number(info->size_bytes), "block_size",
-                     fact_number(info->block_bytes), "time_ns", fact_number(info->time_ns),
-                     "reached", reached_fact(s, &info->reached), "updates",
-                     fact_number(info->updates), "exact", lease->gap_count == 0, "gaps",
-                     fact_number(lease->gap_count));
+    char view[17];
+    snprintf(view, sizeof view, "%016" PRIx64, lease->fingerprint);
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:o,s:s}", "image",
+                     fact_number(lease->id), "volume", fact_text(lease->volume.name), "id",
+                     fact_text(lease->volume.id), "size_bytes", fact_number(info->size_bytes),
+                     "block_size", fact_number(info->block_bytes), "time_ns",
+                     fact_number(info->time_ns), "reached", reached_fact(s, &info->reached),
+                     "updates", fact_number(info->updates), "exact", lease->gap_count == 0, "gaps",
+                     fact_number(lease->gap_count), "view", view);
 }
 
 int command_image_open(struct control *c, const json_t *request, json_t **result,

@@ -1,6 +1,7 @@
 #include "recoveryd/control/lease.h"
 
 #include "common/log.h"
+#include "recoveryd/image/image_changes.h"
 #include "recoveryd/settle/settle.h"
 
 #include <pthread.h>
@@ -97,7 +98,8 @@ static int fill(struct lease *lease, struct store *store, const char *name, uint
     code = image_open(store, &lease->volume, time_ns, &lease->image, err);
     if (code < 0)
         return code;
-    return image_gaps(lease->image, &lease->gaps, &lease->gap_count, err);
+    code = image_fingerprint(lease->image, &lease->fingerprint, err);
+    return code == 0 ? image_gaps(lease->image, &lease->gaps, &lease->gap_count, err) : code;
 }
 
 int leases_open(struct leases *l, const char *volume, uint64_t time_ns, uint64_t size_bytes,

@@ -22,6 +22,7 @@ struct lease {
     struct image *image;
     struct image_gap *gaps;
     size_t gap_count;
+    uint64_t fingerprint; /* image_fingerprint() */
     unsigned users;
     bool closing;
     struct mono used;

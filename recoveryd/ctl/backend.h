@@ -19,6 +19,9 @@ struct backend {
     /* As control_chunk(). Thread-safe. */
     int (*chunk)(struct backend *b, uint64_t image, uint64_t chunk, uint8_t *to, size_t *bytes,
                  bool *all_zero, struct error *err);
+    /* As control_range(). Thread-safe. */
+    int (*range)(struct backend *b, uint64_t image, uint64_t offset_bytes, uint64_t length_bytes,
+                 uint8_t *to, struct error *err);
     void (*destroy)(struct backend *b);
 };
 

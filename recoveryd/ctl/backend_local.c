@@ -19,6 +19,12 @@ static int local_chunk(struct backend *b, uint64_t image, uint64_t chunk, uint8_
     return control_chunk(local->control, image, chunk, to, bytes, all_zero, err);
 }
 
+static int local_range(struct backend *b, uint64_t image, uint64_t offset_bytes,
+                       uint64_t length_bytes, uint8_t *to, struct error *err) {
+    struct local *local = (struct local *)b;
+    return control_range(local->control, image, offset_bytes, length_bytes, to, err);
+}
+
 static void local_destroy(struct backend *b) {
     struct local *local = (struct local *)b;
     control_destroy(local->control);
@@ -30,8 +36,8 @@ int backend_local(const char *dir, bool writes, struct backend **out, struct err
     struct local *local = calloc(1, sizeof *local);
     if (local == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
-    local->backend =
-        (struct backend){.run = local_run, .chunk = local_chunk, .destroy = local_destroy};
+    local->backend = (struct backend){
+        .run = local_run, .chunk = local_chunk, .range = local_range, .destroy = local_destroy};
     int code = store_open(dir, writes ? STORE_WRITE : STORE_READ, &local->store, err);
     if (code == 0 && (local->control = control_create(local->store)) == NULL)
         code = error_set(err, ERR_NOMEM, "out of memory");

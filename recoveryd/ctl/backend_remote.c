@@ -232,6 +232,21 @@ static int remote_chunk(struct backend *b, uint64_t image, uint64_t chunk, uint8
     return 0;
 }
 
+static int remote_range(struct backend *b, uint64_t image, uint64_t offset_bytes,
+                        uint64_t length_bytes, uint8_t *to, struct error *err) {
+    AUTO_JSON result = NULL;
+    AUTO_JSON request = json_pack("{s:s,s:I,s:I,s:I}", "command", "image.range", "image",
+                                  (json_int_t)image, "offset_bytes", (json_int_t)offset_bytes,
+                                  "length_bytes", (json_int_t)length_bytes);
+    int code = exchange((struct remote *)b, request, &result, to, length_bytes, err);
+    if (code < 0)
+        return code;
+    json_int_t length = json_integer_value(json_object_get(result, "bytes"));
+    if (length < 0 || (uint64_t)length != length_bytes)
+        return error_set(err, ERR_NET, "the server's answer cannot be understood");
+    return 0;
+}
+
 static void remote_destroy(struct backend *b) {
     struct remote *r = (struct remote *)b;
     while (r->idle != NULL) {
@@ -250,8 +265,8 @@ int backend_remote(const char *endpoint, struct backend **out, struct error *err
     struct remote *r = calloc(1, sizeof *r);
     if (r == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
-    r->backend =
-        (struct backend){.run = remote_run, .chunk = remote_chunk, .destroy = remote_destroy};
+    r->backend = (struct backend){
+        .run = remote_run, .chunk = remote_chunk, .range = remote_range, .destroy = remote_destroy};
     pthread_mutex_init(&r->lock, NULL);
     r->endpoint = strdup(endpoint);
     r->context = zmq_ctx_new();

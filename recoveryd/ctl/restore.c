@@ -10,6 +10,7 @@ enum { MAX_VOLUMES = 32 };
 
 struct restore_arguments {
     const char *at;
+    const char *since;
     const char *to;
     uint64_t size_bytes;
     bool latest_safe;
@@ -21,6 +22,13 @@ static int set_at(void *into, const char *value, struct error *err) {
     struct restore_arguments *a = into;
     (void)err;
     a->at = value;
+    return 0;
+}
+
+static int set_since(void *into, const char *value, struct error *err) {
+    struct restore_arguments *a = into;
+    (void)err;
+    a->since = value;
     return 0;
 }
 
@@ -64,6 +72,8 @@ static int set_json(void *into, const char *value, struct error *err) {
 static const struct option_row rows[] = {
     {0, "at", "TIME", "2026-11-23T21:02:39.5Z, ...+01:00, @SECONDS[.NS], -15m, latest,", set_at},
     {0, "to", "FILE|DIR|DEVICE", "where to; several volumes need a directory", set_to},
+    {0, "since", "TIME", "FILE is the image of this time (believed): write only what changed",
+     set_since},
     {0, "latest-safe", NULL, "a TIME that is too late means the last one that is safe",
      set_latest_safe},
     {0, "allow-gaps", NULL, "also when not exact; FILE.gaps.json then says what is not",
@@ -76,9 +86,15 @@ static const struct option_row rows[] = {
 static const struct option_set options = {
     .program = "recoveryctl restore",
     .usage = "recoveryctl restore VOLUME... --at TIME --to FILE|DIR|DEVICE [OPTION]...",
-    .summary = "Writes volumes as they were at TIME. Several are restored to the same moment. An "
-               "image that\n"
-               "would not be exact is refused (exit status 3) before anything is written.",
+    .summary =
+        "Writes volumes as they were at TIME. Several are restored to the same moment. An "
+        "image that\n"
+        "would not be exact is refused (exit status 3) before anything is written.\n"
+        "With --since, FILE must be the image of that time, and becomes that of --at: where "
+        "both may\n"
+        "differ is read out of the store, and nothing else is looked at. While it is neither "
+        "it is\n"
+        "FILE.partial.",
     .rows = rows,
 };
 
@@ -91,6 +107,8 @@ static int check(const struct restore_arguments *a, int volumes, struct error *e
         return error_set(err, ERR_USAGE, "restore to when? give --at TIME");
     if (a->to == NULL)
         return error_set(err, ERR_USAGE, "restore to where? give --to FILE");
+    if (volumes > 1 && a->since != NULL)
+        return error_set(err, ERR_USAGE, "--since is for one volume");
     if (volumes > 1 && a->size_bytes > 0)
         return error_set(err, ERR_USAGE, "--size is for one volume");
     return 0;
@@ -116,6 +134,40 @@ static int open_all(const struct restore_arguments *a, struct backend *backend,
     return 0;
 }
 
+/* The image at --since, to be found in the file. */
+static int open_since(const struct restore_arguments *a, const struct view *v, const char *since,
+                      struct view *earlier, struct error *err) {
+    AUTO_JSON resolved = NULL;
+    const char *volume = ctl_string(v->facts, "volume");
+    AUTO_JSON names = json_pack("[s]", volume);
+    int code = view_resolve(v->backend, names, since, false, &resolved, err);
+    if (code < 0)
+        return error_prefix(err, "--since");
+    uint64_t time_ns = ctl_number(resolved, "time_ns");
+    if (time_ns > ctl_number(v->facts, "time_ns"))
+        return error_set(err, ERR_USAGE, "--since: %s is later than --at", since);
+    code = view_open(earlier, v->backend, volume, time_ns, a->size_bytes, err);
+    if (code < 0)
+        return error_prefix(err, "--since");
+    if (view_is_exact(earlier) || a->allow_gaps)
+        return 0;
+    restore_refuse_inexact(earlier, err);
+    return error_prefix(err, "--since");
+}
+
+static int restore_changes(const struct restore_arguments *a, const json_t *resolved,
+                           struct view *v, const char *path, json_t **result, struct error *err) {
+    struct view earlier = {.backend = v->backend};
+    char since[512];
+    int code = ctl_time(a->since, since, err);
+    if (code == 0)
+        code = open_since(a, v, since, &earlier, err);
+    if (code == 0)
+        code = restore_since(v, &earlier, path, resolved, result, err);
+    view_close(&earlier);
+    return code;
+}
+
 static int restore_all(const struct restore_arguments *a, const json_t *resolved,
                        struct view *views, size_t count, struct error *err) {
     AUTO_JSON results = json_array();
@@ -123,7 +175,9 @@ static int restore_all(const struct restore_arguments *a, const json_t *resolved
         char path[RESTORE_PATH_BYTES];
         json_t *result;
         int code = restore_path(&views[i], a->to, count > 1, path, err);
-        if (code == 0)
+        if (code == 0 && a->since != NULL)
+            code = restore_changes(a, resolved, &views[i], path, &result, err);
+        else if (code == 0)
             code = restore_view(&views[i], path, resolved, &result, err);
         if (code < 0)
             return code;
@@ -162,6 +216,8 @@ int ctl_restore(struct ctl *ctl, int argc, char **argv, struct error *err) {
     if (code != OPTIONS_DONE)
         return code < 0 ? code : 0;
     code = check(&a, argc - operand, err);
+    if (code == 0 && a.since != NULL)
+        code = ctl_time(a.since, at, err);
     if (code == 0)
         code = ctl_time(a.at, at, err);
     if (code < 0)

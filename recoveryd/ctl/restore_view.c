@@ -1,6 +1,7 @@
 #include "recoveryd/ctl/restore.h"
 
 #include "common/cleanup.h"
+#include "proto/limits.h"
 #include "proto/when.h"
 #include "recoveryd/ctl/ctl.h"
 #include "recoveryd/ctl/progress.h"
@@ -94,8 +95,8 @@ static int read_chunk(void *context, uint64_t chunk, uint8_t *to, size_t *bytes,
     return v->backend->chunk(v->backend, v->image, chunk, to, bytes, all_zero, err);
 }
 
-static int write_image(struct view *v, const char *path, struct restore_result *done,
-                       struct error *err) {
+static int write_image(struct view *v, const char *path, void *context, struct error *err) {
+    struct restore_result *done = context;
     struct progress progress;
     struct restore_source source = {
         .context = v, .size_bytes = ctl_number(v->facts, "size_bytes"), .read = read_chunk};
@@ -114,7 +115,7 @@ static void unlink_regular(const char *path) {
 
 /* The list is on disk before the image gets its name, and gets its own right after. */
 static int write_with_gaps(struct view *v, const char *path, const char *beside,
-                           struct restore_result *done, struct error *err) {
+                           restore_writer *write, void *context, struct error *err) {
     char aside[RESTORE_PATH_BYTES + 64];
     AUTO_JSON gaps = NULL;
     snprintf(aside, sizeof aside, "%s.partial-%ld", beside, (long)getpid());
@@ -122,7 +123,7 @@ static int write_with_gaps(struct view *v, const char *path, const char *beside,
     if (code == 0)
         code = write_aside(aside, gaps, err);
     if (code == 0)
-        code = write_image(v, path, done, err);
+        code = write(v, path, context, err);
     if (code == 0 && rename(aside, beside) != 0) {
         code = error_errno(err, errno, "cannot write %s", beside);
         unlink_regular(path);
@@ -130,6 +131,36 @@ static int write_with_gaps(struct view *v, const char *path, const char *beside,
     if (code < 0)
         unlink(aside);
     return code;
+}
+
+int restore_beside(struct view *v, const char *path, restore_writer *write, void *context,
+                   struct error *err) {
+    char beside[RESTORE_PATH_BYTES + 16];
+    gaps_path(path, beside);
+    if (!view_is_exact(v))
+        return write_with_gaps(v, path, beside, write, context, err);
+    int code = write(v, path, context, err);
+    /* What an earlier, inexact restore to the same name left would now be a lie. */
+    if (code == 0)
+        unlink(beside);
+    return code;
+}
+
+/* --- what was done -------------------------------------------------------------------------------
+ */
+
+void restore_identity(const struct view *v, uint64_t since_ns, char text[RESTORE_IDENTITY_BYTES]) {
+    char id[LIMIT_NAME_BYTES + 64];
+    snprintf(id, sizeof id, "%s", ctl_string(v->facts, "id"));
+    for (char *c = id; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ')
+            *c = '?';
+    }
+    snprintf(text, RESTORE_IDENTITY_BYTES,
+             "volume %s\ntime_ns %" PRIu64 "\nsince_ns %" PRIu64 "\nsize_bytes %" PRIu64
+             "\nview %s\n",
+             id, ctl_number(v->facts, "time_ns"), since_ns, ctl_number(v->facts, "size_bytes"),
+             ctl_string(v->facts, "view"));
 }
 
 static void put_times(json_t *result, const json_t *resolved) {
@@ -142,29 +173,29 @@ static void put_times(json_t *result, const json_t *resolved) {
     json_object_set_new(result, "asked", json_string(when_print_utc(asked_ns, text)));
 }
 
+json_t *restore_facts(const struct view *v, const char *path, const json_t *resolved) {
+    char beside[RESTORE_PATH_BYTES + 16];
+    gaps_path(path, beside);
+    json_t *result = json_deep_copy(v->facts);
+    json_object_del(result, "image");
+    json_object_del(result, "view");
+    put_times(result, resolved);
+    json_object_set_new(result, "bytes",
+                        json_integer((json_int_t)ctl_number(result, "size_bytes")));
+    json_object_set_new(result, "file", json_string(path));
+    json_object_set_new(result, "gaps_file", view_is_exact(v) ? json_null() : json_string(beside));
+    return result;
+}
+
 int restore_view(struct view *v, const char *path, const json_t *resolved, json_t **result,
                  struct error *err) {
-    char beside[RESTORE_PATH_BYTES + 16];
     struct restore_result done;
-    int code;
-    gaps_path(path, beside);
-    if (view_is_exact(v))
-        code = write_image(v, path, &done, err);
-    else
-        code = write_with_gaps(v, path, beside, &done, err);
+    int code = restore_beside(v, path, write_image, &done, err);
     if (code < 0)
         return code;
-    /* What an earlier, inexact restore to the same name left would now be a lie. */
-    if (view_is_exact(v))
-        unlink(beside);
-    *result = json_deep_copy(v->facts);
-    json_object_del(*result, "image");
-    put_times(*result, resolved);
+    *result = restore_facts(v, path, resolved);
     json_object_set_new(*result, "sha256", json_string(done.sha256));
-    json_object_set_new(*result, "bytes", json_integer((json_int_t)done.bytes));
     json_object_set_new(*result, "written_bytes", json_integer((json_int_t)done.written_bytes));
-    json_object_set_new(*result, "file", json_string(path));
-    json_object_set_new(*result, "gaps_file", view_is_exact(v) ? json_null() : json_string(beside));
     return 0;
 }
 
@@ -190,6 +221,11 @@ void restore_print(const json_t *result) {
     else
         printf("NOT EXACT (%" PRIu64 " gaps, see %s)", ctl_number(result, "gaps"),
                ctl_string(result, "gaps_file"));
-    printf(", sha256 %s, written to %s\n", ctl_string(result, "sha256"),
-           ctl_string(result, "file"));
+    if (json_is_string(json_object_get(result, "since")))
+        printf(", %" PRIu64 " bytes in %" PRIu64 " ranges since %s written into %s\n",
+               ctl_number(result, "written_bytes"), ctl_number(result, "ranges"),
+               ctl_string(result, "since"), ctl_string(result, "file"));
+    else
+        printf(", sha256 %s, written to %s\n", ctl_string(result, "sha256"),
+               ctl_string(result, "file"));
 }

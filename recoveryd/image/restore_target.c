@@ -150,11 +150,13 @@ int restore_target_put(struct restore_target *t, uint64_t offset, const uint8_t 
     return 0;
 }
 
-static int sync_directory_of(const char *path) {
+int restore_target_sync_directory(const char *path, struct error *err) {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
     AUTO_CLOSE int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && fsync(fd) == 0 ? 0 : errno;
+    if (fd >= 0 && fsync(fd) == 0)
+        return 0;
+    return error_errno(err, errno, "cannot sync the directory of %s", path);
 }
 
 int restore_target_finish(struct restore_target *t, struct error *err) {
@@ -165,6 +167,5 @@ int restore_target_finish(struct restore_target *t, struct error *err) {
     if (rename(t->aside, t->path) != 0)
         return error_errno(err, errno, "cannot give %s its name", t->path);
     t->finished = true;
-    int errnum = sync_directory_of(t->path);
-    return errnum == 0 ? 0 : error_errno(err, errnum, "cannot sync the directory of %s", t->path);
+    return restore_target_sync_directory(t->path, err);
 }

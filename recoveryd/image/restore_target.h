@@ -27,6 +27,9 @@ int restore_target_put(struct restore_target *t, uint64_t offset, const uint8_t 
 /* Everything is on stable storage and, for a file, under its name. */
 int restore_target_finish(struct restore_target *t, struct error *err);
 
+/* A name that a file in it got, or lost, is durable. */
+int restore_target_sync_directory(const char *path, struct error *err);
+
 DEFINE_AUTO(restore_target, restore_target_close)
 
 #endif

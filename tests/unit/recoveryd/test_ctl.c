@@ -92,6 +92,8 @@ Test(ctl, the_command_line_is_checked_before_anything_else) {
     expect_usage(&w, "restore v --at latest --to iscsi://h/t/0", "file or a block device");
     expect_usage(&w, "restore v --at latest --to x --size lots", "--size");
     expect_usage(&w, "restore v w --at latest --to x --size 1M", "--size is for one volume");
+    expect_usage(&w, "restore v w --at latest --to x --since -1h", "--since is for one volume");
+    expect_usage(&w, "restore v --at latest --to x --since noon", "not a time");
     expect_usage(&w, "baseline v", "--from FILE");
     expect_usage(&w, "baseline v --from iscsi://h/t/0", "file, a device or zeros");
     expect_usage(&w, "baseline v --from zeros --at noon", "not a time");
