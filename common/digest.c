@@ -48,6 +48,14 @@ void sha256_finish_hex(struct sha256 *s, char hex[SHA256_HEX_BYTES]) {
         snprintf(hex + 2 * i, 3, "%02x", sum[i]);
 }
 
+bool sha256_hex_so_far(const struct sha256 *s, char hex[SHA256_HEX_BYTES]) {
+    AUTO(sha256) copy = sha256_create();
+    if (copy == NULL || EVP_MD_CTX_copy_ex(copy->context, s->context) != 1)
+        return false;
+    sha256_finish_hex(copy, hex);
+    return true;
+}
+
 static uint64_t first_bytes(const uint8_t *sum) {
     uint64_t id = 0;
     for (size_t i = 0; i < 8; i++)

@@ -6,6 +6,7 @@
 
 #include "common/cleanup.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,9 @@ void sha256_finish_hex(struct sha256 *s, char hex[SHA256_HEX_BYTES]);
 
 /* Likewise, the first 8 bytes of the sum, big-endian. */
 uint64_t sha256_finish_id64(struct sha256 *s);
+
+/* The sum of what came so far; more may follow. False: out of memory. */
+bool sha256_hex_so_far(const struct sha256 *s, char hex[SHA256_HEX_BYTES]);
 
 DEFINE_AUTO(sha256, sha256_destroy)
 

@@ -72,7 +72,7 @@ static int set_json(void *into, const char *value, struct error *err) {
 static const struct option_row rows[] = {
     {0, "at", "TIME", "2026-11-23T21:02:39.5Z, ...+01:00, @SECONDS[.NS], -15m, latest,", set_at},
     {0, "to", "FILE|DIR|DEVICE", "where to; several volumes need a directory", set_to},
-    {0, "since", "TIME", "FILE is the image of this time (believed): write only what changed",
+    {0, "since", "TIME", "FILE is the image of this time: write only what changed since",
      set_since},
     {0, "latest-safe", NULL, "a TIME that is too late means the last one that is safe",
      set_latest_safe},
@@ -87,14 +87,11 @@ static const struct option_set options = {
     .program = "recoveryctl restore",
     .usage = "recoveryctl restore VOLUME... --at TIME --to FILE|DIR|DEVICE [OPTION]...",
     .summary =
-        "Writes volumes as they were at TIME. Several are restored to the same moment. An "
-        "image that\n"
-        "would not be exact is refused (exit status 3) before anything is written.\n"
-        "With --since, FILE must be the image of that time, and becomes that of --at: where "
-        "both may\n"
-        "differ is read out of the store, and nothing else is looked at. While it is neither "
-        "it is\n"
-        "FILE.partial.",
+        "Writes volumes as they were at TIME. Several are restored to the same moment. An image\n"
+        "that would not be exact is refused (exit status 3) before anything is written. After an\n"
+        "interruption the same command goes on with FILE.partial. With --since, FILE must be the\n"
+        "image of that time (which is believed, not checked), and becomes that of --at; while it\n"
+        "is neither, it is FILE.partial.",
     .rows = rows,
 };
 

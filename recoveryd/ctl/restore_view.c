@@ -1,6 +1,7 @@
 #include "recoveryd/ctl/restore.h"
 
 #include "common/cleanup.h"
+#include "common/log.h"
 #include "proto/limits.h"
 #include "proto/when.h"
 #include "recoveryd/ctl/ctl.h"
@@ -95,12 +96,22 @@ static int read_chunk(void *context, uint64_t chunk, uint8_t *to, size_t *bytes,
     return v->backend->chunk(v->backend, v->image, chunk, to, bytes, all_zero, err);
 }
 
+static void say_notice(void *context, const char *sentence) {
+    progress_end(context);
+    log_info("%s", sentence);
+}
+
 static int write_image(struct view *v, const char *path, void *context, struct error *err) {
     struct restore_result *done = context;
     struct progress progress;
     struct restore_source source = {
         .context = v, .size_bytes = ctl_number(v->facts, "size_bytes"), .read = read_chunk};
-    struct restore_options options = {.progress = progress_show, .progress_context = &progress};
+    char identity[RESTORE_IDENTITY_BYTES];
+    struct restore_options options = {.identity = identity,
+                                      .notice = say_notice,
+                                      .progress = progress_show,
+                                      .progress_context = &progress};
+    restore_identity(v, 0, identity);
     progress_begin(&progress, ctl_string(v->facts, "volume"));
     int code = restore_from(&source, path, &options, done, err);
     progress_end(&progress);
@@ -196,6 +207,7 @@ int restore_view(struct view *v, const char *path, const json_t *resolved, json_
     *result = restore_facts(v, path, resolved);
     json_object_set_new(*result, "sha256", json_string(done.sha256));
     json_object_set_new(*result, "written_bytes", json_integer((json_int_t)done.written_bytes));
+    json_object_set_new(*result, "resumed_bytes", json_integer((json_int_t)done.resumed_bytes));
     return 0;
 }
 

@@ -28,9 +28,7 @@ static int open_image(struct patch *p, const char *path, bool device, struct err
     p->fd = open(path, O_RDWR | O_CLOEXEC | (device ? O_EXCL : 0));
     if (p->fd < 0)
         return error_errno(err, errno, "cannot open %s", path);
-    if (!device && flock(p->fd, LOCK_EX | LOCK_NB) != 0)
-        return error_set(err, ERR_BUSY, "%s is being written by another restore", path);
-    return 0;
+    return device ? 0 : restore_lock(p->fd, path, err);
 }
 
 static int open_device(struct patch *p, struct error *err) {
@@ -59,7 +57,11 @@ static int check_size(const struct patch *p, struct error *err) {
 /* From here on the file has not its name. */
 static int put_away(struct patch *p, struct error *err) {
     struct restore_state state = {0};
-    int code = restore_state_write(p->path, p->source->identity, &state, err);
+    /* Nobody else begins a restore to this place before the name is taken. */
+    AUTO_CLOSE int placeholder = -1;
+    int code = restore_partial_open(p->path, true, &placeholder, err);
+    if (code == 0)
+        code = restore_state_write(p->path, p->source->identity, &state, err);
     if (code != 0)
         return code;
     if (rename(p->path, p->partial) != 0) {
@@ -83,7 +85,7 @@ static int open_partial(struct patch *p, struct patch_result *result, struct err
     struct restore_state state;
     int code = restore_state_read(p->path, p->source->identity, &state);
     if (code == 0 && access(p->partial, F_OK) == 0) {
-        code = open_image(p, p->partial, false, err);
+        code = restore_partial_open(p->path, false, &p->fd, err);
         result->resumed = p->away = code == 0;
         return code;
     }

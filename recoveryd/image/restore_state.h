@@ -11,6 +11,7 @@
 #include "common/digest.h"
 #include "common/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { RESTORE_IDENTITY_BYTES = 1024 };
@@ -27,8 +28,16 @@ char *restore_state_path(const char *path);
 /* `identity`: lines of text that are different for whatever must not be mixed. */
 int restore_state_write(const char *path, const char *identity, const struct restore_state *state,
                         struct error *err);
-/* ERR_NOT_FOUND: there is none. ERR_FORMAT: there is, of something else. */
+/* ERR_NOT_FOUND: there is none. ERR_FORMAT: there is, of another identity. */
 int restore_state_read(const char *path, const char *identity, struct restore_state *state);
+/*
+ * Opens PATH.partial (made when `make`) for one restore alone, for as long as the descriptor is
+ * open. ERR_BUSY: another restore has it. ERR_USAGE: it is not of a restore at all, and must not be
+ * written over.
+ */
+int restore_partial_open(const char *path, bool make, int *fd, struct error *err);
+/* The same of any file: nobody else has it, and it still has that name. */
+int restore_lock(int fd, const char *name, struct error *err);
 void restore_state_remove(const char *path);
 
 #endif

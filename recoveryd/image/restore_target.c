@@ -22,8 +22,13 @@ struct restore_target {
     char *path;
     char *aside; /* NULL: a device, written in place */
     int fd;
+    char *identity; /* NULL: not to be resumed */
+    uint64_t size_bytes;
+    struct restore_state begun;
+    bool was_other;
     bool device;
     bool finished;
+    bool kept;
 };
 
 static int put_failed(const struct restore_target *t, int errnum, struct error *err) {
@@ -46,10 +51,39 @@ static int open_device(struct restore_target *t, uint64_t size_bytes, struct err
                          "%s has %" PRIu64 " bytes, the image %" PRIu64 ": name a larger device",
                          t->path, room, size_bytes);
     t->device = true;
+    free(take_pointer(&t->identity)); /* nothing says later how far it came */
     return 0;
 }
 
+int restore_target_rewind(struct restore_target *t, uint64_t done_bytes, struct error *err) {
+    /* Twice: zeros are holes, and a hole is where nothing was written. */
+    if (ftruncate(t->fd, (off_t)done_bytes) != 0 || ftruncate(t->fd, (off_t)t->size_bytes) != 0)
+        return put_failed(t, errno, err);
+    return 0;
+}
+
+static int open_resumable(struct restore_target *t, struct error *err) {
+    int code = restore_partial_open(t->path, true, &t->fd, err);
+    struct stat status = {0};
+    if (code != 0)
+        return code;
+    t->aside = restore_partial_path(t->path);
+    if (t->aside == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
+    int begun = restore_state_read(t->path, t->identity, &t->begun);
+    bool is_whole = fstat(t->fd, &status) == 0 && (uint64_t)status.st_size == t->size_bytes;
+    t->was_other = status.st_size > 0 && begun == ERR_FORMAT;
+    if (begun == 0 && is_whole && t->begun.done_bytes > 0 && t->begun.done_bytes <= t->size_bytes)
+        return 0;
+    /* The state first: whatever is in the file afterwards is of this restore. */
+    t->begun = (struct restore_state){0};
+    code = restore_state_write(t->path, t->identity, &t->begun, err);
+    return code == 0 ? restore_target_rewind(t, 0, err) : code;
+}
+
 static int open_file(struct restore_target *t, uint64_t size_bytes, struct error *err) {
+    if (t->identity != NULL)
+        return open_resumable(t, err);
     if (asprintf(&t->aside, "%s.partial-%ld", t->path, (long)getpid()) < 0) {
         t->aside = NULL;
         return error_set(err, ERR_NOMEM, "out of memory");
@@ -65,14 +99,16 @@ static int open_file(struct restore_target *t, uint64_t size_bytes, struct error
     return 0;
 }
 
-int restore_target_open(const char *path, uint64_t size_bytes, struct restore_target **out,
-                        struct error *err) {
+int restore_target_open(const char *path, uint64_t size_bytes, const char *identity,
+                        struct restore_target **out, struct error *err) {
     AUTO(restore_target) t = calloc(1, sizeof *t);
     if (t == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     t->fd = -1;
+    t->size_bytes = size_bytes;
     t->path = strdup(path);
-    if (t->path == NULL)
+    t->identity = identity != NULL ? strdup(identity) : NULL;
+    if (t->path == NULL || (identity != NULL && t->identity == NULL))
         return error_set(err, ERR_NOMEM, "out of memory");
     struct stat status = {0};
     bool exists = stat(path, &status) == 0;
@@ -90,11 +126,15 @@ int restore_target_open(const char *path, uint64_t size_bytes, struct restore_ta
 void restore_target_close(struct restore_target *t) {
     if (t == NULL)
         return;
-    if (t->fd >= 0)
-        close(t->fd);
-    if (t->aside != NULL && !t->finished)
+    bool remove = t->aside != NULL && !t->finished && !t->kept;
+    if (remove)
         unlink(t->aside);
+    if (remove && t->identity != NULL)
+        restore_state_remove(t->path);
+    if (t->fd >= 0)
+        close(t->fd); /* with the lock */
     free(t->aside);
+    free(t->identity);
     free(t->path);
     free(t);
 }
@@ -150,6 +190,50 @@ int restore_target_put(struct restore_target *t, uint64_t offset, const uint8_t 
     return 0;
 }
 
+/* --- to be resumed -------------------------------------------------------------------------------
+ */
+
+const struct restore_state *restore_target_begun(const struct restore_target *t) {
+    return &t->begun;
+}
+
+bool restore_target_was_other(const struct restore_target *t) {
+    return t->was_other;
+}
+
+const char *restore_target_partial(const struct restore_target *t) {
+    return t->identity != NULL ? t->aside : NULL;
+}
+
+int restore_target_read(struct restore_target *t, uint64_t offset, uint8_t *to, size_t bytes,
+                        struct error *err) {
+    while (bytes > 0) {
+        ssize_t got = pread(t->fd, to, bytes, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return error_errno(err, got < 0 ? errno : EIO, "cannot read %s", t->aside);
+        to += got;
+        offset += (uint64_t)got;
+        bytes -= (size_t)got;
+    }
+    return 0;
+}
+
+int restore_target_checkpoint(struct restore_target *t, const struct restore_state *state,
+                              struct error *err) {
+    if (fdatasync(t->fd) != 0)
+        return put_failed(t, errno, err);
+    return restore_state_write(t->path, t->identity, state, err);
+}
+
+void restore_target_keep(struct restore_target *t) {
+    t->kept = true;
+}
+
+/* --- the end -------------------------------------------------------------------------------------
+ */
+
 int restore_target_sync_directory(const char *path, struct error *err) {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
@@ -167,5 +251,7 @@ int restore_target_finish(struct restore_target *t, struct error *err) {
     if (rename(t->aside, t->path) != 0)
         return error_errno(err, errno, "cannot give %s its name", t->path);
     t->finished = true;
+    if (t->identity != NULL)
+        restore_state_remove(t->path);
     return restore_target_sync_directory(t->path, err);
 }

@@ -6,8 +6,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 enum { CHUNKS = 21, TAIL = 3 * 512 };
 #define IMAGE_BYTES ((uint64_t)CHUNKS * INDEX_CHUNK_BYTES + TAIL)
@@ -351,4 +353,213 @@ Test(baseline, a_newer_one_of_the_same_time_wins) {
     restore_hash(&t, 1000, hash);
     cr_assert_str_eq(hash, t.hash);
     end(&t);
+}
+
+/* --- interruptions -------------------------------------------------------------------------------
+ */
+
+enum { PARTS = 24, PART_TAIL = 1536 };
+#define PARTS_BYTES ((uint64_t)PARTS * INDEX_CHUNK_BYTES + PART_TAIL)
+
+struct interrupted {
+    uint64_t stop_at; /* the chunk whose read fails, or kills; UINT64_MAX: none */
+    int code;         /* ERR_OK: SIGKILL */
+    uint8_t salt;
+    unsigned reads;
+    char notice[512];
+};
+
+static void part_bytes(uint64_t chunk, uint8_t salt, uint8_t *to, size_t bytes) {
+    memset(to, chunk % 5 == 3 ? 0 : (int)(chunk * 7 + salt) | 1, bytes);
+}
+
+static int read_part(void *context, uint64_t chunk, uint8_t *to, size_t *bytes, bool *all_zero,
+                     struct error *err) {
+    struct interrupted *t = context;
+    *bytes = chunk < PARTS ? INDEX_CHUNK_BYTES : PART_TAIL;
+    *all_zero = chunk % 5 == 3;
+    t->reads++;
+    if (chunk == t->stop_at && t->code == ERR_OK)
+        raise(SIGKILL);
+    if (chunk == t->stop_at)
+        return error_set(err, t->code, "gone");
+    part_bytes(chunk, t->salt, to, *bytes);
+    return 0;
+}
+
+static void hash_parts(uint8_t salt, char hex[SHA256_HEX_BYTES]) {
+    AUTO(sha256) sum = sha256_create();
+    static uint8_t part[INDEX_CHUNK_BYTES];
+    for (uint64_t chunk = 0; chunk <= PARTS; chunk++) {
+        size_t bytes = chunk < PARTS ? sizeof part : PART_TAIL;
+        part_bytes(chunk, salt, part, bytes);
+        sha256_update(sum, part, bytes);
+    }
+    sha256_finish_hex(sum, hex);
+}
+
+static void see_notice(void *context, const char *sentence) {
+    struct interrupted *t = context;
+    snprintf(t->notice, sizeof t->notice, "%s", sentence);
+}
+
+static int restore_parts(struct rig *rig, struct interrupted *t, const char *identity,
+                         struct restore_result *result) {
+    char path[160];
+    struct restore_source source = {t, PARTS_BYTES, read_part};
+    struct restore_options options = {.workers = 1,
+                                      .identity = identity,
+                                      .checkpoint_bytes = 2 * INDEX_CHUNK_BYTES,
+                                      .notice = see_notice,
+                                      .progress_context = t};
+    return restore_from(&source, in_base(rig, "out", path), &options, result, &rig->err);
+}
+
+/* The file is there under its name, alone, and is what the hash says. */
+static void expect_parts(struct rig *rig, const struct restore_result *result, uint8_t salt) {
+    char path[160];
+    char sum[SHA256_HEX_BYTES];
+    AUTO_FREE uint8_t *back = malloc(PARTS_BYTES + 1);
+    hash_parts(salt, sum);
+    cr_assert_str_eq(result->sha256, sum);
+    AUTO_FCLOSE FILE *file = fopen(in_base(rig, "out", path), "r");
+    cr_assert_not_null(file);
+    cr_assert_eq(fread(back, 1, PARTS_BYTES + 1, file), PARTS_BYTES);
+    hash_of(back, PARTS_BYTES, sum);
+    cr_assert_str_eq(result->sha256, sum, "the file is another one");
+    cr_assert_eq(files_in_base(rig), 1);
+    unlink(path);
+}
+
+static void be_killed_at(struct rig *rig, uint64_t chunk, const char *identity, uint8_t salt) {
+    pid_t child = fork();
+    if (child == 0) {
+        struct interrupted t = {.stop_at = chunk, .salt = salt};
+        struct restore_result result;
+        restore_parts(rig, &t, identity, &result);
+        _exit(7);
+    }
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %x", status);
+}
+
+Test(resume, killed_at_any_chunk_it_goes_on) {
+    struct rig rig;
+    struct restore_result result;
+    rig_make_dir(&rig);
+    for (uint64_t at = 0; at <= PARTS; at++) {
+        struct interrupted t = {.stop_at = UINT64_MAX};
+        be_killed_at(&rig, at, "x\n", 0);
+        rig_ok(&rig, restore_parts(&rig, &t, "x\n", &result));
+        expect_parts(&rig, &result, 0);
+        cr_assert_leq(result.resumed_bytes, at * INDEX_CHUNK_BYTES);
+        /* The worker is ahead of the hash, and the last checkpoint behind it. */
+        cr_assert(at < 8 || result.resumed_bytes > 0, "killed at %lu", at);
+        cr_assert_eq(t.reads, PARTS + 1 - result.resumed_bytes / INDEX_CHUNK_BYTES);
+        cr_assert_eq(result.resumed_bytes > 0, strstr(t.notice, "going on") != NULL, "%s",
+                     t.notice);
+    }
+    rig_remove_dir(&rig);
+}
+
+Test(resume, killed_again_and_again_it_ends) {
+    struct rig rig;
+    struct restore_result result;
+    struct interrupted t = {.stop_at = UINT64_MAX};
+    rig_make_dir(&rig);
+    for (uint64_t at = 7; at <= PARTS; at += 3)
+        be_killed_at(&rig, at, "x\n", 0);
+    rig_ok(&rig, restore_parts(&rig, &t, "x\n", &result));
+    cr_assert_gt(result.resumed_bytes, PARTS_BYTES / 2);
+    expect_parts(&rig, &result, 0);
+    rig_remove_dir(&rig);
+}
+
+/* A server that goes away, and a signal, leave everything up to there. */
+Test(resume, what_may_succeed_later_is_kept_and_nothing_else) {
+    static const int codes[] = {ERR_NET,    ERR_STOPPED, ERR_NOT_FOUND,
+                                ERR_FORMAT, ERR_FULL,    ERR_USAGE};
+    struct rig rig;
+    struct restore_result result;
+    rig_make_dir(&rig);
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        struct interrupted t = {.stop_at = 20, .code = codes[i]};
+        cr_assert_eq(restore_parts(&rig, &t, "x\n", &result), codes[i]);
+        cr_assert_eq(files_in_base(&rig), i < 3 ? 2 : 0, "%d", codes[i]);
+        cr_assert_eq(strstr(rig.err.text, "goes on with") != NULL, i < 3, "%s", rig.err.text);
+        t = (struct interrupted){.stop_at = UINT64_MAX};
+        rig_ok(&rig, restore_parts(&rig, &t, "x\n", &result));
+        cr_assert_eq(result.resumed_bytes > 0, i < 3);
+        expect_parts(&rig, &result, 0);
+    }
+    rig_remove_dir(&rig);
+}
+
+Test(resume, another_time_or_volume_starts_anew) {
+    struct rig rig;
+    struct restore_result result;
+    struct interrupted t = {.stop_at = UINT64_MAX, .salt = 9};
+    rig_make_dir(&rig);
+    be_killed_at(&rig, 20, "x\n", 0);
+    rig_ok(&rig, restore_parts(&rig, &t, "y\n", &result));
+    cr_assert_eq(result.resumed_bytes, 0);
+    cr_assert_not_null(strstr(t.notice, "starting anew"), "%s", t.notice);
+    expect_parts(&rig, &result, 9);
+    /* Killed before anything was said of the other one. */
+    be_killed_at(&rig, 20, "x\n", 0);
+    be_killed_at(&rig, 0, "y\n", 9);
+    rig_ok(&rig, restore_parts(&rig, &t, "y\n", &result));
+    expect_parts(&rig, &result, 9);
+    rig_remove_dir(&rig);
+}
+
+Test(resume, what_somebody_changed_is_not_believed) {
+    struct rig rig;
+    char path[160];
+    struct restore_result result;
+    rig_make_dir(&rig);
+    for (unsigned way = 0; way < 4; way++) {
+        struct interrupted t = {.stop_at = UINT64_MAX};
+        be_killed_at(&rig, 20, "x\n", 0);
+        int fd = open(in_base(&rig, "out.partial", path), O_RDWR);
+        if (way == 0)
+            cr_assert_eq(pwrite(fd, "?", 1, 12345), 1);
+        if (way == 1)
+            cr_assert_eq(ftruncate(fd, PARTS_BYTES - 512), 0);
+        if (way == 2)
+            cr_assert_eq(pwrite(fd, "?", 1, PARTS_BYTES - 1), 1); /* behind what is done: a hole */
+        if (way == 3)
+            cr_assert_eq(ftruncate(fd, 0), 0);
+        close(fd);
+        rig_ok(&rig, restore_parts(&rig, &t, "x\n", &result));
+        cr_assert_eq(result.resumed_bytes > 0, way == 2, "%u", way);
+        expect_parts(&rig, &result, 0);
+    }
+    rig_remove_dir(&rig);
+}
+
+Test(resume, a_file_that_is_not_ours_or_in_use_is_left_alone) {
+    struct rig rig;
+    char path[160];
+    struct restore_result result;
+    struct interrupted t = {.stop_at = UINT64_MAX};
+    rig_make_dir(&rig);
+    write_file(&rig, "out.partial", (const uint8_t *)"mine", 4);
+    cr_assert_eq(restore_parts(&rig, &t, "x\n", &result), ERR_USAGE);
+    cr_assert_not_null(strstr(rig.err.text, "in the way"), "%s", rig.err.text);
+    struct stat status;
+    stat(in_base(&rig, "out.partial", path), &status);
+    cr_assert_eq(status.st_size, 4);
+    unlink(path);
+    be_killed_at(&rig, 20, "x\n", 0);
+    int fd = open(path, O_RDWR);
+    flock(fd, LOCK_EX);
+    cr_assert_eq(restore_parts(&rig, &t, "x\n", &result), ERR_BUSY);
+    cr_assert_eq(files_in_base(&rig), 2, "the other one's");
+    close(fd);
+    rig_ok(&rig, restore_parts(&rig, &t, "x\n", &result));
+    cr_assert_gt(result.resumed_bytes, 0);
+    expect_parts(&rig, &result, 0);
+    rig_remove_dir(&rig);
 }
