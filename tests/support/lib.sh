@@ -185,7 +185,13 @@ sha_of() { sha256sum "$1" | cut -c1-64; }
 # Nanoseconds as TIME: 1795404207438474540 -> @1795404207.438474540
 at_time() { echo "@${1:0:-9}.${1: -9}"; }
 
-# A number of the store that changes when anything in it does.
+index_is_sorted() { "$BIN/recoveryctl" --store "$STORE" status --json | jq -e '.index.unmerged_blocks == 0' >/dev/null; }
+
+# A number of the store that changes when anything in it does. recoveryd sorts the index's journal beside
+# everything else: first that comes to rest.
 store_fingerprint() {
+    if ! flock -n "$STORE/lock" true; then
+        wait_until 60 "the index is sorted" index_is_sorted
+    fi
     (cd "$STORE" && find . -type f ! -name 'lock*' ! -name '*.lock' -exec sha256sum {} + | sort | sha256sum)
 }
