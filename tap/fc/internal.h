@@ -260,6 +260,8 @@ void names_destroy(struct names *n);
 bool names_set(struct names *n, uint16_t vsan, uint32_t fc_id, uint64_t wwpn);
 /* The port is gone: whoever has its FC_ID next is another one until it is known. */
 void names_forget(struct names *n, uint16_t vsan, uint32_t fc_id);
+/* That was done, and nobody has said since who it is. */
+bool names_is_forgotten(const struct names *n, uint16_t vsan, uint32_t fc_id);
 /* Who has this name, which is one port's in a fabric; 0 unknown. */
 uint32_t names_owner(const struct names *n, uint16_t vsan, uint64_t wwpn);
 /* The MAC address of the ENode (FC-BB-6) that the port belongs to. */
@@ -364,6 +366,8 @@ void pairs_end_login(struct fc *f, const struct frame *frame, uint64_t time_ns);
 /* Both ports are logged in, and the frame or its request said who they are. `early`: if this was
  * the LS_ACC of a PLOGI, that was not seen yet. */
 void pairs_confirm(struct fc *f, const struct frame *frame, bool early, uint64_t time_ns);
+/* That is the last that was heard of their logins. */
+bool pairs_is_due(const struct fc *f, const struct frame *frame);
 /* FCP-4, 6.2: PRLI, or its LS_ACC, which need a login that no command was sent in. */
 void pairs_process_login(struct fc *f, const struct frame *frame, uint64_t time_ns);
 /* A frame of FCP, which is no copy, comes next. False: the question stands with the next one. */

@@ -115,6 +115,17 @@ static void leave(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t time_ns)
     names_forget(f->names, vsan, fc_id);
 }
 
+/*
+ * A login says who has the FC_ID from now on. Whoever was there before, without a name since some
+ * other login was lost, need not be the same.
+ */
+static void name_newcomer(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn,
+                          uint64_t time_ns) {
+    if (wwpn != 0 && names_is_forgotten(f->names, vsan, fc_id))
+        leave(f, vsan, fc_id, time_ns);
+    name_port(f, vsan, fc_id, wwpn, time_ns);
+}
+
 /* Both may be initiators. */
 static void end_commands(struct fc *f, const struct frame *frame, uint64_t time_ns) {
     static const char text[] = "a login or logout ended it before its status was seen";
@@ -148,7 +159,7 @@ static void take_login(struct fc *f, const struct frame *frame, const struct els
         leave_old_address(f, frame->vsan, els->wwpn, time_ns);
         return;
     }
-    name_port(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
+    name_newcomer(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
     end_commands(f, frame, time_ns);
     pairs_end_login(f, frame, time_ns);
 }
@@ -208,7 +219,7 @@ static void take_fabric_accept(struct fc *f, const struct frame *frame,
         leave(f, frame->vsan, frame->d_id, time_ns);
         return;
     }
-    name_port(f, frame->vsan, frame->d_id, request->wwpn, time_ns);
+    name_newcomer(f, frame->vsan, frame->d_id, request->wwpn, time_ns);
     if (request->peer != 0 && frame->d_id > 0 && frame->d_id < FC_WELL_KNOWN)
         names_set_enode(f->names, frame->vsan, frame->d_id, request->peer);
 }
@@ -219,7 +230,11 @@ static void take_accept(struct fc *f, const struct frame *frame, const struct re
     case ELS_PLOGI:
     case ELS_PDISC:
     case ELS_ADISC:
-        name_port(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
+        /* Unless it is late, and commands came that belong to it. */
+        if (request->code == ELS_PLOGI && pairs_is_due(f, frame))
+            name_newcomer(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
+        else
+            name_port(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
         if (els->wwpn != 0)
             pairs_confirm(f, frame, false, time_ns);
         break;
@@ -244,7 +259,7 @@ static void take_unasked_login(struct fc *f, const struct frame *frame, uint64_t
         !els_parse(frame->payload, frame->bytes, ELS_PLOGI, &els) || els.wwpn == 0)
         return;
     end_commands(f, frame, time_ns);
-    name_port(f, frame->vsan, frame->s_id, els.wwpn, time_ns);
+    name_newcomer(f, frame->vsan, frame->s_id, els.wwpn, time_ns);
     pairs_confirm(f, frame, true, time_ns);
 }
 

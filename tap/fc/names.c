@@ -133,6 +133,11 @@ void names_forget(struct names *n, uint16_t vsan, uint32_t fc_id) {
     port->incarnation++;
 }
 
+bool names_is_forgotten(const struct names *n, uint16_t vsan, uint32_t fc_id) {
+    const struct port *port = find(n, vsan, fc_id);
+    return port != NULL && port->name.wwpn == 0 && port->incarnation > 0;
+}
+
 bool names_configure(struct names *n, uint32_t fc_id, uint64_t wwpn) {
     struct configured *row = NULL;
     HASH_FIND(hh, n->configured, &fc_id, sizeof fc_id, row);

@@ -154,10 +154,14 @@ void pairs_confirm(struct fc *f, const struct frame *frame, bool early, uint64_t
     pair->ox_id = frame->ox_id;
 }
 
+bool pairs_is_due(const struct fc *f, const struct frame *frame) {
+    const struct pair *pair = find(f->pairs, frame->vsan, frame->s_id, frame->d_id);
+    return pair != NULL && !pair->confirmed;
+}
+
 void pairs_process_login(struct fc *f, const struct frame *frame, uint64_t time_ns) {
     const struct pair *pair = find(f->pairs, frame->vsan, frame->s_id, frame->d_id);
-    bool due = pair != NULL && !pair->confirmed;
-    if (!due && (pair == NULL || time_ns >= pair->time_ns + PRLI_NS))
+    if (!pairs_is_due(f, frame) && (pair == NULL || time_ns >= pair->time_ns + PRLI_NS))
         end_login(f, frame, 0, time_ns);
 }
 

@@ -5,8 +5,9 @@
  * address, and was written to there, before. The mirror loses any part of the logouts and logins
  * that go with it, and sometimes of what follows. What the monitor says of the volumes of both
  * ports is compared with what it says when nothing is lost: where they differ, they must be in
- * doubt. Only when all of it is lost nothing is compared: docs/ARCHITECTURE.md has that limit. The
- * seed is printed, and taken from SANREWIND_SEED.
+ * doubt. Sometimes the first port comes back later, which the mirror shows. Only when all of it is
+ * lost nothing is compared: docs/ARCHITECTURE.md has that limit. The seed is printed, and taken
+ * from SANREWIND_SEED.
  */
 #include "common/clock.h"
 #include "tests/property/fc.h"
@@ -50,6 +51,7 @@ struct trial {
     uint64_t vanished[VANISHED];
     uint64_t state; /* of the random numbers */
     uint64_t now_ns;
+    uint64_t back_ns; /* when the first port has its FC_ID again */
     uint64_t runs, unprovable, failures;
     uint64_t updates[VOLUMES]; /* of the reference, in all runs */
 };
@@ -158,7 +160,15 @@ static bool is_fcp(const struct packet *packet) {
     return header != NULL && header[8] == FCP;
 }
 
-static void make_whole(struct trial *t, size_t at) {
+static void show_return(struct trial *t) {
+    t->now_ns += AWAY_NS / 2;
+    show_service(t, INITIATOR, TARGET, PLOGI, HOST_WWPN);
+    show_service(t, TARGET, INITIATOR, ACCEPT, OLD_WWPN);
+    show_service(t, INITIATOR, TARGET, PRLI, 0);
+}
+
+/* The other port has the FC_ID from the packet `at` to the packet `back`. */
+static void make_whole(struct trial *t, size_t at, size_t back) {
     packets_clear(&t->whole);
     show_before(t);
     for (size_t i = 0; i < t->capture.count; i++) {
@@ -168,6 +178,13 @@ static void make_whole(struct trial *t, size_t at) {
             show_moves(t);
         }
         if (i >= at)
+            packet.time_ns += AWAY_NS;
+        if (i == back) {
+            t->now_ns = t->capture.list[i - 1].time_ns + AWAY_NS;
+            show_return(t);
+            t->back_ns = t->now_ns;
+        }
+        if (i >= back)
             packet.time_ns += AWAY_NS;
         if (i < at || is_fcp(&packet)) /* FIP and ELS would still name the old one */
             packets_add(&t->whole, &packet);
@@ -194,10 +211,14 @@ static bool is_quiet(const struct packets *p, size_t at) {
     return count == 0;
 }
 
+/* Behind the beacon that names the target: before it there is no name to be kept. */
 static size_t choose_place(struct trial *t) {
-    size_t at = (size_t)any(t, t->capture.count);
+    size_t named = 0;
+    while (is_fcp(&t->capture.list[named]))
+        named++;
+    size_t at = named + (size_t)any(t, t->capture.count - named);
     while (!is_quiet(&t->capture, at))
-        at = (at + 1) % t->capture.count;
+        at = at + 1 < t->capture.count ? at + 1 : named;
     return at;
 }
 
@@ -210,7 +231,7 @@ static bool lose(struct trial *t) {
     size_t burst = any(t, 2) == 0 ? (size_t)any(t, BURST) : 0;
     bool told = false;
     for (size_t i = 0; i < t->whole.count; i++)
-        t->survived[i] = i < t->taken || i >= t->taken + burst;
+        t->survived[i] = i < t->taken || i >= t->taken + burst || !is_fcp(&t->whole.list[i]);
     for (size_t i = 0; i < t->move_count; i++) {
         t->survived[t->moves[i]] = any(t, one_in) == 0;
         told = told || t->survived[t->moves[i]];
@@ -278,7 +299,8 @@ static void check_reference(struct trial *t) {
     uint64_t taken_ns = t->whole.list[t->taken].time_ns;
     for (size_t i = 0; i < t->reference.count; i++) {
         const struct record *r = &t->reference.records[i].record;
-        if (r->type != RECORD_UPDATE || r->update.issued_ns < taken_ns)
+        if (r->type != RECORD_UPDATE || r->update.issued_ns < taken_ns ||
+            r->update.issued_ns > t->back_ns)
             continue;
         for (enum volume v = OLD; v < VOLUMES; v++)
             t->updates[v] += r->update.path == t->right[v].path;
@@ -288,7 +310,10 @@ static void check_reference(struct trial *t) {
 static void run(struct trial *t) {
     enum { LOSSES = 8 };
     uint64_t seed = t->state;
-    make_whole(t, choose_place(t));
+    size_t at = choose_place(t);
+    size_t back = any(t, 2) == 0 ? choose_place(t) : SIZE_MAX;
+    t->back_ns = UINT64_MAX;
+    make_whole(t, at, back > at ? back : SIZE_MAX);
     t->survived = realloc(t->survived, t->whole.count * sizeof *t->survived);
     if (t->survived == NULL)
         abort();

@@ -283,6 +283,43 @@ Test(fc_logins, a_name_in_another_fabric) {
     expect_writes_to(old_name);
 }
 
+static bool is_joined(const char *target) {
+    bool joined = false;
+    for (size_t i = 0; i < PATHS(w); i++) {
+        const struct recorded *r = recorded_at(w.recorder, RECORDED_PATH, i);
+        joined |= r->path == path_of(target) && r->known.same_as != 0;
+    }
+    return joined;
+}
+
+/* The FC_ID may have changed hands twice: what was written in between is nobody's. */
+Test(fc_logins, the_next_login_names_nobody_before_it) {
+    from_host(1, ELS_LOGO, FC_INITIATOR_WWPN, 16);
+    expect_writes_to(nobody);
+    w.now_ns += NS_PER_SECOND;
+    fc_login(&w);
+    fc_prli(&w, 2);
+    expect_writes_to(old_name);
+    cr_assert_not(is_joined(nobody));
+}
+
+Test(fc_logins, the_next_discovery_names_who_was_there) {
+    from_host(1, ELS_LOGO, FC_INITIATOR_WWPN, 16);
+    expect_writes_to(nobody);
+    from_host(2, ELS_ADISC, FC_INITIATOR_WWPN, 28);
+    from_target(2, ELS_LS_ACC, new_wwpn, 28);
+    expect_writes_to(new_name);
+    cr_assert(is_joined(nobody));
+}
+
+Test(fc_logins, a_late_answer_names_who_was_there) {
+    fc_plogi(&w, 1);
+    expect_writes_to(nobody);
+    from_target(1, ELS_LS_ACC, new_wwpn, 116);
+    expect_writes_to(new_name);
+    cr_assert(is_joined(nobody));
+}
+
 /* What another initiator does to its own session. */
 Test(fc_logins, another_host_logs_out) {
     struct frame ids = {.s_id = OTHER_HOST, .d_id = FC_TARGET, .ox_id = 1};
