@@ -28,8 +28,11 @@ static int compare_extents(const void *left, const void *right) {
 static int read_payload(struct image *im, const struct image_run *run, uint8_t *to,
                         struct error *err) {
     int code = segments_read(im->store->segments, &run->extent, 0, to, run->extent.bytes, err);
-    if (code != 0)
+    if (code != 0) {
+        error_prefix(err, "bytes %" PRIu64 " to %" PRIu64 " of the volume", run->offset_bytes,
+                     run->offset_bytes + run->length_bytes);
         return code;
+    }
     if (crc32c(0, to, run->extent.bytes) == run->payload_crc32c)
         return 0;
     return error_set(err, ERR_FORMAT,

@@ -42,6 +42,21 @@ static int open_device(struct patch *p, struct error *err) {
     return code;
 }
 
+/* Under another name it would be seen while it is neither image, and change without a word. */
+static int check_names(const struct patch *p, struct error *err) {
+    struct stat status;
+    if (lstat(p->path, &status) != 0)
+        return error_errno(err, errno, "cannot open %s", p->path);
+    if (S_ISLNK(status.st_mode))
+        return error_set(err, ERR_USAGE, "%s is a symbolic link: name the file itself", p->path);
+    if (status.st_nlink > 1)
+        return error_set(err, ERR_USAGE,
+                         "%s has other names (hard links), under which it would change as well: "
+                         "make a copy",
+                         p->path);
+    return 0;
+}
+
 static int check_size(const struct patch *p, struct error *err) {
     struct stat status;
     if (fstat(p->fd, &status) != 0)
@@ -75,6 +90,8 @@ static int put_away(struct patch *p, struct error *err) {
 
 static int open_file(struct patch *p, struct error *err) {
     int code = open_image(p, p->path, false, err);
+    if (code == 0)
+        code = check_names(p, err);
     if (code == 0)
         code = check_size(p, err);
     return code == 0 ? put_away(p, err) : code;
