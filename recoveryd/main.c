@@ -6,6 +6,7 @@
 #include "recoveryd/control/service.h"
 #include "recoveryd/receive/server.h"
 #include "recoveryd/receive/socket.h"
+#include "recoveryd/retention/retention.h"
 #include "recoveryd/settings.h"
 #include "recoveryd/settle/background.h"
 
@@ -13,6 +14,7 @@ static int serve(const struct settings *settings, struct store *store, struct so
                  struct error *err) {
     AUTO(background) settling = NULL;
     AUTO(background) merging = NULL;
+    AUTO(background) retaining = NULL;
     AUTO(control) control = control_create(store);
     AUTO(service) service = NULL;
     AUTO(server) server = NULL;
@@ -34,6 +36,8 @@ static int serve(const struct settings *settings, struct store *store, struct so
         code = background_create(store, &background_merge, &merging, err);
     if (code == 0)
         code = background_create(store, &background_settle, &settling, err);
+    if (code == 0)
+        code = background_create(store, &background_retention, &retaining, err);
     if (code < 0)
         return code;
     log_info("ready, listening on %s, store %s", socket_endpoint(socket), store->dir);

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "proto/when.h"
 #include "recoveryd/image/baseline.h"
+#include "recoveryd/image/volume_kept.h"
 
 #include <string.h>
 
@@ -27,6 +28,22 @@ static int moment_of(const char *at, uint64_t *time_ns, struct error *err) {
     return 0;
 }
 
+/* What lies above a baseline of a moment that was thinned out may be gone. */
+static int check_kept(const struct snapshot *s, const struct volume *v, uint64_t time_ns,
+                      struct error *err) {
+    char after[WHEN_TEXT_BYTES];
+    struct volume_kept kept;
+    if (time_ns == 0)
+        return 0;
+    int code = volume_kept_at(s->reader, v, time_ns, false, &kept, err);
+    if (code != 0 || kept.kept)
+        return code;
+    return error_set(err, ERR_INEXACT,
+                     "of %s, retention has not left that moment: a baseline of it would be of no "
+                     "use; the next moment that is kept is %s",
+                     v->name, when_print_utc(kept.after_ns, after));
+}
+
 int command_baseline(struct control *c, const json_t *request, json_t **result, struct buffer *data,
                      struct error *err) {
     AUTO_SNAPSHOT s = {0};
@@ -44,6 +61,8 @@ int command_baseline(struct control *c, const json_t *request, json_t **result, 
         code = snapshot_open(&s, c->store, err);
     if (code == 0)
         code = snapshot_volume(&s, request, &v, err);
+    if (code == 0)
+        code = check_kept(&s, v, options.time_ns, err);
     if (code < 0)
         return code;
     options.file = strcmp(from, "zeros") == 0 ? NULL : from;

@@ -31,6 +31,7 @@ command_function command_image_close;
 command_function command_image_changes;
 command_function command_image_range;
 command_function command_baseline;
+command_function command_retention;
 
 /* --- fields of a request -------------------------------------------------------------------------
  */

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"image.changes", command_image_changes},
     {"image.range", command_image_range},
     {"baseline", command_baseline},
+    {"retention", command_retention},
 };
 
 struct control *control_create(struct store *store) {

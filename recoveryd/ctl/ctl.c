@@ -24,6 +24,7 @@ static const struct command commands[] = {
     {"gaps", ctl_gaps, "the ranges of a volume that are not exact, since when, and why"},
     {"restore", ctl_restore, "write volumes as they were at a time to files or a device"},
     {"baseline", ctl_baseline, "say what a volume held before its first update"},
+    {"retention", ctl_retention, "how much history is kept, and how much shall be"},
     {"verify", ctl_verify, "read all that is stored, and compare it with its checksums"},
 };
 

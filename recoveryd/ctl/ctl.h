@@ -29,6 +29,7 @@ ctl_function ctl_timeline;
 ctl_function ctl_gaps;
 ctl_function ctl_restore;
 ctl_function ctl_baseline;
+ctl_function ctl_retention;
 ctl_function ctl_verify;
 
 /* Parses the whole command line and runs the command: recoveryctl but for main(). */

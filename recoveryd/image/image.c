@@ -3,6 +3,7 @@
 #include "proto/when.h"
 #include "recoveryd/image/image_internal.h"
 #include "recoveryd/image/image_strangers.h"
+#include "recoveryd/image/volume_kept.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -130,8 +131,31 @@ static int read_reached(struct image *im, struct error *err) {
     return 0;
 }
 
+/* In the view's own moment of the store: retention may have gone on since the volume was found. */
+static int check_kept(struct image *im, const struct volume *v, struct error *err) {
+    char before[WHEN_TEXT_BYTES];
+    char after[WHEN_TEXT_BYTES];
+    struct volume_kept kept;
+    struct stamp whole = {im->limit.time_ns, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    bool below = stamp_compare(&im->limit, &whole) != 0;
+    int code = volume_kept_at(im->reader, v, im->limit.time_ns, below, &kept, err);
+    if (code != 0 || kept.kept)
+        return code;
+    when_print_utc(kept.before_ns, before);
+    when_print_utc(kept.after_ns, after);
+    if (kept.before_ns == 0)
+        return error_set(err, ERR_INEXACT, "what is kept of %s begins at %s: use --at %s or later",
+                         v->name, after, after);
+    return error_set(
+        err, ERR_INEXACT,
+        "of %s, retention has left no moment between %s and %s: use --at %s or --at %s", v->name,
+        before, after, before, after);
+}
+
 static int open_view(struct image *im, const struct volume *v, struct error *err) {
     int code = index_read(im->store->index, &im->reader, err);
+    if (code == 0)
+        code = check_kept(im, v, err);
     if (code == 0)
         code = read_floors(im, v, err);
     if (code == 0)

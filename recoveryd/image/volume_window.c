@@ -1,5 +1,7 @@
 #include "recoveryd/image/volume_window.h"
 
+#include "recoveryd/image/volume_kept.h"
+
 #include <stdlib.h>
 
 static bool take_stream(void *context, const struct stream_entry *s) {
@@ -146,7 +148,11 @@ int volume_window_read(struct index_reader *r, const struct stream_table *table,
         v->first_ns = scan.oldest_baseline.time_ns;
     if (v->size_bytes == 0)
         v->size_bytes = scan.baseline_size;
-    return 0;
+    uint64_t horizon_ns;
+    int code = volume_kept_horizon(r, v, &horizon_ns, err);
+    if (code == 0 && v->first_ns > 0 && horizon_ns > v->first_ns)
+        v->first_ns = horizon_ns;
+    return code;
 }
 
 struct bound_scan {

@@ -4,7 +4,7 @@
  * Watermark: the least over the monitors that have announced one of its paths of what each of them
  * promises: the frontier time of its newest stream, or, when that one has ended, the greatest of
  * all its streams. First time: the least first time mark of the streams that announced a path, or
- * the oldest baseline when that is later.
+ * the oldest baseline when that is later, or what retention has left when that is.
  */
 #ifndef SANREWIND_RECOVERYD_VOLUME_WINDOW_H
 #define SANREWIND_RECOVERYD_VOLUME_WINDOW_H

@@ -156,6 +156,88 @@ int blocks_insert(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
     return code;
 }
 
+/* --- dropping ------------------------------------------------------------------------------------
+ */
+
+struct drop {
+    const struct stamp *stamps; /* sorted */
+    size_t count;
+    size_t at;           /* those before it are done */
+    bool *gone;          /* or NULL */
+    struct changes left; /* of the blocks that were taken so far */
+};
+
+/* What is in `block` and not to be dropped goes on to what is left. */
+static bool keep_others(struct drop *d, const struct changes *block) {
+    for (size_t i = 0; i < block->count; i++) {
+        const struct stamp *stamp = &block->list[i].stamp;
+        while (d->at < d->count && stamp_compare(&d->stamps[d->at], stamp) < 0)
+            d->at++;
+        bool dropped = d->at < d->count && stamp_compare(&d->stamps[d->at], stamp) == 0;
+        if (dropped && d->gone != NULL)
+            d->gone[d->at] = true;
+        if (!dropped && !changes_add(&d->left, &block->list[i]))
+            return false;
+    }
+    return true;
+}
+
+/* Takes the block at `first` away. */
+static int take_block(const struct place *p, const struct stamp *first, struct cursor value,
+                      struct drop *d, struct error *err) {
+    AUTO_CHANGES block = {0};
+    struct kv_key key = block_key(p->prefix, first);
+    bool found = false;
+    int code = changes_unpack(&block, change_state_at(first), value, err);
+    if (code != 0)
+        return code;
+    if (!keep_others(d, &block))
+        return error_set(err, ERR_NOMEM, "out of memory");
+    return kv_delete(p->txn, p->table, &key, &found, err);
+}
+
+/* The block of the first stamp; then, once that is gone, the one behind it. */
+static int next_block(const struct place *p, bool is_first, struct stamp *first,
+                      struct kv_item *item, struct error *err) {
+    struct stamp from = *first;
+    if (is_first)
+        return find_block(p, &from, first, item, err);
+    struct kv_key key = block_key(p->prefix, &from);
+    int code = kv_seek_up(p->cursor, &key, item, err);
+    return code == 0 && !block_key_stamp(item->key, p->prefix, first) ? ERR_NOT_FOUND : code;
+}
+
+static int take_blocks(struct place *p, struct drop *d, struct error *err) {
+    struct stamp first = d->stamps[0];
+    int code = 0;
+    for (bool is_first = true; code == 0; is_first = false) {
+        AUTO(kv_cursor) cursor = NULL; /* one that lives through a delete may point elsewhere */
+        struct kv_item item;
+        code = kv_cursor_open(p->txn, p->table, &cursor, err);
+        p->cursor = cursor;
+        if (code == 0)
+            code = next_block(p, is_first, &first, &item, err);
+        if (code != 0 || stamp_compare(&first, &d->stamps[d->count - 1]) > 0)
+            break;
+        code = take_block(p, &first, item.value, d, err);
+    }
+    return index_ended(code);
+}
+
+int blocks_drop(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
+                const struct stamp *stamps, size_t count, bool *gone, struct error *err) {
+    struct drop d = {.stamps = stamps, .count = count, .gone = gone};
+    struct place place = {t, table, prefix, NULL};
+    size_t blocks = 0;
+    if (gone != NULL)
+        memset(gone, 0, count * sizeof *gone);
+    int code = count > 0 ? take_blocks(&place, &d, err) : 0;
+    if (code == 0 && d.left.count > 0)
+        code = write_blocks(&place, &d.left, &blocks, err);
+    changes_release(&d.left);
+    return code;
+}
+
 /* --- reading -------------------------------------------------------------------------------------
  */
 

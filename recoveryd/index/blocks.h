@@ -25,6 +25,14 @@ int blocks_insert(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
                   const struct change *list, size_t count, bool *fresh, size_t *blocks,
                   struct error *err);
 
+/*
+ * Takes changes out, whose stamps are sorted; what is not there is no error. `gone`, if not NULL,
+ * says of each whether it was there. What is left of the blocks between the first and the last of
+ * them is packed anew.
+ */
+int blocks_drop(struct kv_txn *t, unsigned table, const struct kv_key *prefix,
+                const struct stamp *stamps, size_t count, bool *gone, struct error *err);
+
 /* One prefix being read. Not longer than its transaction. */
 struct block_cursor;
 int blocks_open(struct kv_txn *t, unsigned table, struct block_cursor **out, struct error *err);

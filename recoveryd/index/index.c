@@ -28,6 +28,11 @@ static const char *const table_names[TABLE_COUNT] = {
     [TABLE_RUNS] = "runs",
     [TABLE_KEYFRAMES] = "keyframes",
     [TABLE_HISTORY] = "history",
+    [TABLE_THINNED] = "thinned",
+    [TABLE_THINNING] = "thinning",
+    [TABLE_HELD] = "held",
+    [TABLE_DEAD] = "dead",
+    [TABLE_RETENTIONS] = "retentions",
 };
 
 static int write_meta(struct kv *kv, uint64_t store_id, struct error *err) {

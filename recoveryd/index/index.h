@@ -70,6 +70,13 @@ static inline uint64_t piece_part(uint64_t offset_bytes) {
     return offset_bytes + 1;
 }
 
+/* Where the index keeps a piece. */
+enum piece_place {
+    PIECE_ELSEWHERE = 0, /* in a larger chunk, or not merged yet */
+    PIECE_IN_RUNS,
+    PIECE_IN_ROWS,
+};
+
 /* One change of a part of one path. */
 struct piece {
     struct stamp stamp;
@@ -83,6 +90,7 @@ struct piece {
     uint32_t payload_crc32c;
     uint8_t kind;    /* enum piece_kind */
     bool stranger;   /* of another volume that may be this one: set by a walk, not stored */
+    uint8_t place;   /* enum piece_place: likewise */
     uint16_t reason; /* GAP: enum gap_reason */
 };
 
@@ -423,7 +431,7 @@ int index_newest_change(struct index_reader *r, uint64_t path, uint64_t until_ns
                         struct stamp *stamp, struct error *err);
 /*
  * How many updates (not flush points) a path has up to and including until_ns. From tallies: the
- * cost does not grow with the history.
+ * cost does not grow with the history. What retention took out counts, but for the last 0.13 s.
  */
 int index_count_updates(struct index_reader *r, uint64_t path, uint64_t until_ns, uint64_t *count,
                         struct error *err);

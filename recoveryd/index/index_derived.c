@@ -186,6 +186,18 @@ int facts_read(struct kv_txn *txn, uint64_t *facts, struct error *err) {
     return index_ended(code);
 }
 
+/*
+ * What it came from was thinned out: it cannot be derived again, and stays as it was derived when
+ * it still could be.
+ */
+static bool is_final(struct kv_txn *t, const struct derived_entry *d) {
+    struct thinned_entry e;
+    return d->state == DERIVED_RESOLVED &&
+           (d->op == UPDATE_COPY
+                ? thinned_at(t, d->source_path, d->source_until_ns, false, &e, NULL) == 0
+                : thinned_at(t, d->path, d->stamp.time_ns, true, &e, NULL) == 0);
+}
+
 /* Back to `derived`, all that the table has since from_ns. */
 static int reopen(struct index_writer *w, enum index_table table, uint64_t from_ns,
                   struct error *err) {
@@ -198,9 +210,11 @@ static int reopen(struct index_writer *w, enum index_table table, uint64_t from_
         code = value_decode_derived(item, &d, err);
         if (code != 0)
             return code;
+        bool is_open = !is_final(w->txn, &d);
         key = key_waiting(&d.stamp, d.path);
-        code = writer_mark(w, table, PUT_DELETE, &key, err);
-        if (code == 0)
+        if (is_open)
+            code = writer_mark(w, table, PUT_DELETE, &key, err);
+        if (is_open && code == 0)
             code = put_waiting(w, &d, err);
         kv_key_add(&key, 0, 1); /* behind it */
     }

@@ -85,6 +85,12 @@ struct index_writer {
 /* merge.c: a step of index_merge() in a transaction that is open. */
 int merge_step(struct kv_txn *t, bool *merged, struct error *err);
 
+/* thinned.c */
+int thinned_put(struct kv_txn *t, const struct thinned_entry *e, struct error *err);
+/* As index_thinned_at(). */
+int thinned_at(struct kv_txn *t, uint64_t path, uint64_t time_ns, bool below,
+               struct thinned_entry *e, struct error *err);
+
 /* Begins a put: the value is what the caller then appends to w->values, until end_put(). */
 int writer_begin(struct index_writer *w, enum index_table table, enum put_kind kind,
                  const struct kv_key *key, struct error *err);

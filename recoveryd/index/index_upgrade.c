@@ -1,5 +1,8 @@
 #include "recoveryd/index/index_upgrade.h"
 
+#include "recoveryd/index/counter.h"
+#include "recoveryd/index/index_internal.h"
+
 #include <stdlib.h>
 
 static int put(struct kv_txn *t, enum index_table table, const struct kv_key *key,
@@ -73,6 +76,43 @@ static int upgrade_table(struct kv_txn *t, enum index_table table,
     return index_ended(code);
 }
 
+/* A block of history, whose key begins with the path: what its writes hold is counted. */
+static int add_held(struct kv_txn *t, struct kv_item item, uint64_t *path, uint64_t *held_bytes,
+                    struct error *err) {
+    AUTO_CHANGES block = {0};
+    uint64_t found = cursor_be64(&item.key);
+    struct stamp first = key_take_stamp(&item.key);
+    struct kv_key key = key_path(*path);
+    int code = found != *path ? counter_add(t, TABLE_HELD, &key, *held_bytes, err) : 0;
+    if (code == 0)
+        code = changes_unpack(&block, change_state_at(&first), item.value, err);
+    *held_bytes = found != *path ? 0 : *held_bytes;
+    *path = found;
+    for (size_t i = 0; code == 0 && i < block.count; i++)
+        *held_bytes += block.list[i].op == UPDATE_WRITE ? block.list[i].length_bytes : 0;
+    return code;
+}
+
+/* Version 3 did not count what it held. */
+static int count_held(struct kv_txn *t, struct error *err) {
+    AUTO(kv_cursor) c = NULL;
+    struct kv_item item;
+    uint64_t path = 0;
+    uint64_t held_bytes = 0;
+    struct kv_key first = key_path(0);
+    int code = kv_cursor_open(t, TABLE_HISTORY, &c, err);
+    if (code == 0)
+        code = kv_seek_up(c, &first, &item, err);
+    while (code == 0) {
+        code = add_held(t, item, &path, &held_bytes, err);
+        if (code == 0)
+            code = kv_next(c, &item, err);
+    }
+    struct kv_key key = key_path(path);
+    code = index_ended(code);
+    return code == 0 ? counter_add(t, TABLE_HELD, &key, held_bytes, err) : code;
+}
+
 /* Version 3 keeps new updates elsewhere, and reads those of version 2 where they are. */
 int index_upgrade(struct kv *kv, uint32_t version, uint64_t store_id, struct error *err) {
     AUTO(kv_txn) t = NULL;
@@ -84,6 +124,8 @@ int index_upgrade(struct kv *kv, uint32_t version, uint64_t store_id, struct err
         code = upgrade_table(t, TABLE_PATHS, upgrade_path, err);
     if (code == 0 && version < 2)
         code = upgrade_table(t, TABLE_STREAMS, upgrade_stream, err);
+    if (code == 0)
+        code = count_held(t, err);
     value_encode_meta(&value, &(struct meta_entry){INDEX_VERSION, store_id});
     if (code == 0)
         code = put(t, TABLE_META, &key, &value, err);

@@ -1,4 +1,7 @@
+#include "common/digest.h"
 #include "recoveryd/index/values.h"
+
+#include <string.h>
 
 void key_add_stamp(struct kv_key *key, const struct stamp *stamp) {
     kv_key_add(key, stamp->time_ns, 8);
@@ -98,6 +101,25 @@ struct kv_key key_path_stream(uint64_t path, uint64_t monitor, uint64_t stream) 
 struct kv_key key_journal(uint64_t sequence) {
     struct kv_key key = {.length = 0};
     kv_key_add(&key, sequence, 8);
+    return key;
+}
+
+struct kv_key key_thinned(uint64_t path, uint64_t until_ns) {
+    struct kv_key key = key_path(path);
+    kv_key_add(&key, until_ns, 8);
+    return key;
+}
+
+struct kv_key key_segment(uint32_t segment) {
+    struct kv_key key = {.length = 0};
+    kv_key_add(&key, segment, 4);
+    return key;
+}
+
+/* The common rule comes first. */
+struct kv_key key_retention(const char *volume) {
+    struct kv_key key = {.length = 0};
+    kv_key_add(&key, volume[0] != '\0' ? digest_id64(volume, strlen(volume)) : 0, 8);
     return key;
 }
 

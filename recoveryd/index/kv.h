@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KV_TABLES = 24, KV_KEY_BYTES = 56 };
+enum { KV_TABLES = 32, KV_KEY_BYTES = 56 };
 
 struct kv;
 struct kv_txn;

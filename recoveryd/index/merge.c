@@ -1,5 +1,6 @@
 #include "common/clock.h"
 #include "recoveryd/index/blocks.h"
+#include "recoveryd/index/counter.h"
 #include "recoveryd/index/index_internal.h"
 #include "recoveryd/index/journal.h"
 #include "recoveryd/index/runs.h"
@@ -58,12 +59,17 @@ static int merge_path(struct kv_txn *t, const struct change *list, size_t count,
     }
     if (!whole)
         return error_set(err, ERR_NOMEM, "out of memory");
+    uint64_t held_bytes = 0;
     int code = blocks_insert(t, TABLE_HISTORY, &prefix, bare.list, count, fresh, &blocks, err);
     for (size_t i = 0; code == 0 && i < count; i++) {
         if (fresh[i] && list[i].op != UPDATE_FLUSH)
             code = tally_add(&tally, t, list[i].path, list[i].stamp.time_ns, err);
+        if (fresh[i] && list[i].op == UPDATE_WRITE)
+            held_bytes += list[i].length_bytes;
     }
-    return code == 0 ? tally_flush(&tally, t, err) : code;
+    if (code == 0)
+        code = tally_flush(&tally, t, err);
+    return code == 0 ? counter_add(t, TABLE_HELD, &prefix, held_bytes, err) : code;
 }
 
 static int merge_history(struct kv_txn *t, const struct tail *tail, struct error *err) {

@@ -134,6 +134,7 @@ static int settle_rows(struct piece_walk *w, struct lane *lane, struct kv_item *
             return decoded;
         if (path != lane->path || chunk != wanted)
             break;
+        lane->head.place = lane->level == 0 ? PIECE_IN_ROWS : PIECE_ELSEWHERE;
         if (cut(&lane->head, w->chunk)) {
             lane->live = true;
             return 0;
@@ -154,6 +155,7 @@ static int settle_runs(struct piece_walk *w, struct lane *lane, const struct cha
         if (change->op == UPDATE_FLUSH || (needs_payload(change) && change->extent.bytes == 0))
             return error_set(err, ERR_FORMAT, "the index is damaged: a run of pieces");
         lane->head = change_piece(change);
+        lane->head.place = lane->level == 0 ? PIECE_IN_RUNS : PIECE_ELSEWHERE;
         if (cut(&lane->head, w->chunk)) {
             lane->live = true;
             return 0;

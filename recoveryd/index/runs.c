@@ -9,6 +9,7 @@
 
 enum {
     KEYFRAME_BLOCKS = 24,    /* of runs between two of them, and: */
+    BLOCK_CHANGES = 30,      /* about so many are in one */
     KEYFRAME_SHARE = 3,      /* times as many bytes as the last one took */
     KEYFRAME_CHANGES = 8192, /* one that would be larger is not made */
     KEYFRAME_MONITORS = 4,   /* when more see one path, there are none */
@@ -190,9 +191,10 @@ static int make_keyframe(struct kv_txn *t, uint64_t path, uint64_t level_chunk,
     return kv_put(t, TABLE_KEYFRAMES, &key, value.data, value.length, err);
 }
 
-/* Those at or behind a stamp do not hold what is now put before them. */
+/* Those at or behind a stamp do not hold what is now put before them, or hold what is taken out. */
 static int remove_keyframes(struct kv_txn *t, const struct kv_key *prefix, const struct stamp *from,
-                            struct stamp removed[MOST_REMADE], size_t *count, struct error *err) {
+                            const struct stamp *to, struct stamp removed[MOST_REMADE],
+                            size_t *count, struct error *err) {
     AUTO(kv_cursor) c = NULL;
     struct kv_item item;
     struct stamp stamp;
@@ -201,7 +203,7 @@ static int remove_keyframes(struct kv_txn *t, const struct kv_key *prefix, const
     int code = kv_cursor_open(t, TABLE_KEYFRAMES, &c, err);
     while (code == 0 && (code = kv_seek_up(c, &key, &item, err)) == 0) {
         bool found;
-        if (!block_key_stamp(item.key, prefix, &stamp))
+        if (!block_key_stamp(item.key, prefix, &stamp) || stamp_compare(&stamp, to) > 0)
             return 0;
         if (*count < MOST_REMADE)
             removed[(*count)++] = stamp;
@@ -269,6 +271,7 @@ static int is_due(struct kv_txn *t, const struct kv_key *prefix, bool *due, stru
 
 int runs_insert(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct change *list,
                 size_t count, struct error *err) {
+    static const struct stamp end = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct kv_key prefix = key_run(path, level_chunk);
     struct stamp remade[MOST_REMADE];
     struct stamp stamp;
@@ -277,7 +280,7 @@ int runs_insert(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const str
     bool due = false;
     if (count == 0)
         return 0;
-    int code = remove_keyframes(t, &prefix, &list[0].stamp, remade, &removed, err);
+    int code = remove_keyframes(t, &prefix, &list[0].stamp, &end, remade, &removed, err);
     if (code == 0)
         code = blocks_insert(t, TABLE_RUNS, &prefix, list, count, NULL, &blocks, err);
     for (size_t i = 0; code == 0 && i < removed; i++)
@@ -285,4 +288,70 @@ int runs_insert(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const str
     if (code == 0 && blocks > 0)
         code = is_due(t, &prefix, &due, &stamp, err);
     return code == 0 && due ? make_keyframe(t, path, level_chunk, &stamp, err) : code;
+}
+
+/* --- dropping ------------------------------------------------------------------------------------
+ */
+
+/* Many blocks lie between `until` and the last keyframe before it; *stamp: of the newest change up
+ * to there. */
+static int is_due_before(struct kv_txn *t, uint64_t path, uint64_t level_chunk,
+                         const struct stamp *until, bool *due, struct stamp *stamp,
+                         struct error *err) {
+    AUTO(run_cursor) c = NULL;
+    const struct change *change = NULL;
+    size_t changes = 0;
+    *due = false;
+    int code = runs_open(t, false, &c, err);
+    if (code == 0)
+        code = runs_seek(c, path, level_chunk, until, &change, err);
+    if (code == 0)
+        *stamp = change->stamp;
+    for (; code == 0 && !*due && !c->in_keyframe; code = runs_previous(c, &change, err))
+        *due = ++changes > (size_t)KEYFRAME_BLOCKS * BLOCK_CHANGES;
+    return index_ended(code);
+}
+
+/* Keyframes from the first one that was taken out on are gone; those that are needed come back. */
+static int remake_keyframes(struct kv_txn *t, uint64_t path, uint64_t level_chunk,
+                            const struct stamp *until, const struct stamp *removed, size_t count,
+                            struct error *err) {
+    struct stamp stamp;
+    bool due = false;
+    int code = is_due_before(t, path, level_chunk, until, &due, &stamp, err);
+    if (code == 0 && due)
+        code = make_keyframe(t, path, level_chunk, &stamp, err);
+    for (size_t i = 0; code == 0 && i < count; i++) {
+        if (stamp_compare(&removed[i], until) > 0)
+            code = make_keyframe(t, path, level_chunk, &removed[i], err);
+    }
+    return code;
+}
+
+int runs_drop(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct stamp *stamps,
+              size_t count, const struct stamp *until, bool beyond, bool *gone, struct error *err) {
+    static const struct stamp end = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    struct kv_key prefix = key_run(path, level_chunk);
+    struct stamp removed[MOST_REMADE];
+    size_t removed_count = 0;
+    if (count == 0)
+        return 0;
+    int code = remove_keyframes(t, &prefix, &stamps[0], beyond ? &end : until, removed,
+                                &removed_count, err);
+    if (code == 0)
+        code = blocks_drop(t, TABLE_RUNS, &prefix, stamps, count, gone, err);
+    return code == 0 ? remake_keyframes(t, path, level_chunk, until, removed, removed_count, err)
+                     : code;
+}
+
+int runs_have(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct stamp *stamp,
+              bool *have, struct error *err) {
+    AUTO(block_cursor) c = NULL;
+    const struct change *change = NULL;
+    struct kv_key prefix = key_run(path, level_chunk);
+    int code = blocks_open(t, TABLE_RUNS, &c, err);
+    if (code == 0)
+        code = blocks_seek_down(c, &prefix, stamp, &change, err);
+    *have = code == 0 && stamp_compare(&change->stamp, stamp) == 0;
+    return index_ended(code);
 }

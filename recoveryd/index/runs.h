@@ -19,6 +19,19 @@
 int runs_insert(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct change *list,
                 size_t count, struct error *err);
 
+/*
+ * Takes changes out, whose stamps are sorted and which newer ones up to `until` hide, each by those
+ * of its own monitor: what a look-up at `until` or later shows stays the same. Not what one before
+ * that shows. `beyond`: what hides them does not lie in the runs of this chunk, so that later
+ * keyframes hold them, too. `gone` says of each whether it was there.
+ */
+int runs_drop(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct stamp *stamps,
+              size_t count, const struct stamp *until, bool beyond, bool *gone, struct error *err);
+
+/* Whether the runs of the chunk have a change of this stamp. */
+int runs_have(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct stamp *stamp,
+              bool *have, struct error *err);
+
 /* One chunk being read, newest change first. Not longer than its transaction. */
 struct run_cursor;
 /* `all`: without keyframes, so that nothing is left out. */

@@ -12,8 +12,9 @@
 #include "common/cursor.h"
 #include "recoveryd/index/index.h"
 #include "recoveryd/index/kv.h"
+#include "recoveryd/index/thinned.h"
 
-enum { INDEX_VERSION = 3 };
+enum { INDEX_VERSION = 4 };
 
 enum index_table {
     TABLE_META,
@@ -39,6 +40,12 @@ enum index_table {
     TABLE_RUNS,
     TABLE_KEYFRAMES,
     TABLE_HISTORY,
+    /* Since version 4: what retention has taken out. */
+    TABLE_THINNED,
+    TABLE_THINNING,
+    TABLE_HELD,
+    TABLE_DEAD,
+    TABLE_RETENTIONS,
     TABLE_COUNT,
     TABLE_COUNT_V1 = TABLE_SIZES
 };
@@ -89,6 +96,9 @@ struct kv_key key_journal(uint64_t sequence);
 struct kv_key key_run(uint64_t path, uint64_t level_chunk);
 void key_add_stamp(struct kv_key *key, const struct stamp *stamp);
 struct kv_key key_tally(uint64_t path, uint8_t level, uint64_t bucket);
+struct kv_key key_thinned(uint64_t path, uint64_t until_ns);
+struct kv_key key_segment(uint32_t segment);
+struct kv_key key_retention(const char *volume);
 struct kv_key key_path_stream(uint64_t path, uint64_t monitor, uint64_t stream);
 
 /* The last stamp that a time may have. */
@@ -136,6 +146,10 @@ int value_decode_audited(struct kv_item item, struct audited_entry *a, struct er
 void value_encode_tally(struct buffer *b, uint64_t updates);
 int value_decode_tally(struct kv_item item, uint64_t *path, uint8_t *level, uint64_t *bucket,
                        uint64_t *updates, struct error *err);
+void value_encode_thinned(struct buffer *b, const struct thinned_entry *e);
+int value_decode_thinned(struct kv_item item, struct thinned_entry *e, struct error *err);
+void value_encode_retention(struct buffer *b, const struct retention_entry *e);
+int value_decode_retention(struct kv_item item, struct retention_entry *e, struct error *err);
 
 /*
  * Two entries of one path as one, whatever the order in which they came: of each fact the known

@@ -70,18 +70,19 @@ static void *background_thread(void *context) {
     uint64_t look_ns = 0;
     while (pause_a_while(b, look_ns)) {
         struct error err = {0};
-        struct mono start = clock_mono();
         bool again = true;
         int code = 0;
-        while (code == 0 && again && !is_ending(b))
+        while (code == 0 && again && !is_ending(b)) {
+            struct mono start = clock_mono();
             code = b->work->work(b->store, &again, &err);
+            look_ns = clock_since_ns(start);
+        }
         if (code == 0) {
             said[0] = '\0';
         } else if (strcmp(said, err.text) != 0) {
             log_warning("cannot %s now: %s", b->work->doing, err.text);
             memcpy(said, err.text, sizeof said);
         }
-        look_ns = clock_since_ns(start);
     }
     return NULL;
 }

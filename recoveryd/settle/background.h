@@ -15,7 +15,7 @@ struct background_work {
     const char *doing; /* "settle copies and audits": what is said when it fails */
     /* *again: there is more to do, at once. */
     int (*work)(struct store *s, bool *again, struct error *err);
-    unsigned rest; /* after it worked for a time, it rests so many times as long */
+    unsigned rest; /* so many times as long as the last call took */
 };
 extern const struct background_work background_settle;
 extern const struct background_work background_merge;

@@ -33,6 +33,8 @@ enum kind {
     AUDIT,
     AUDITED,
     CHANGES,
+    THINNED,
+    RETENTION,
     KINDS
 };
 
@@ -115,6 +117,20 @@ static void try_settled(enum kind kind, struct kv_item item, struct buffer *b) {
         abort();
 }
 
+/* What retention keeps, and what it took out. */
+static void try_retention(enum kind kind, struct kv_item item, struct buffer *b) {
+    struct thinned_entry thinned;
+    struct retention_entry retention;
+    if (kind == THINNED && value_decode_thinned(item, &thinned, NULL) == 0) {
+        value_encode_thinned(b, &thinned);
+        same(b, item.value);
+    }
+    if (kind == RETENTION && value_decode_retention(item, &retention, NULL) == 0) {
+        value_encode_retention(b, &retention);
+        same(b, item.value);
+    }
+}
+
 static void try_large(enum kind kind, struct kv_item item, struct buffer *b) {
     static struct path_entry path;
     static struct stream_entry stream;
@@ -188,6 +204,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         try_small(kind, item, &b);
         try_large(kind, item, &b);
         try_settled(kind, item, &b);
+        try_retention(kind, item, &b);
     }
     return 0;
 }

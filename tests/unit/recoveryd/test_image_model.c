@@ -5,6 +5,8 @@
  */
 #include "recoveryd/image/baseline.h"
 #include "recoveryd/image/image.h"
+#include "recoveryd/image/image_changes.h"
+#include "recoveryd/index/thinned.h"
 #include "tests/unit/common/seed.h"
 #include "tests/unit/recoveryd/store_rig.h"
 
@@ -16,7 +18,8 @@ enum {
     OPS = 400,
     TIMES = 300,
     PATHS = 3,
-    VIEWS = 4
+    VIEWS = 4,
+    STRETCHES = 6
 };
 
 enum op_kind { OP_WRITE, OP_ZERO, OP_PATTERN, OP_GAP, OP_WHOLE_GAP, OP_BASELINE };
@@ -49,7 +52,10 @@ struct history {
     unsigned seed;
     uint64_t paths[PATHS];
     struct op ops[OPS];
+    size_t order[OPS]; /* in which they are committed */
     struct block *blocks;
+    struct thinned_entry thinned[PATHS * STRETCHES];
+    size_t thinned_count;
 };
 
 static uint32_t pick(struct history *h, uint32_t below) {
@@ -126,21 +132,23 @@ static void put_op(struct history *h, size_t number) {
     rig_put(&h->rig, op->path, &op->stamp, offset, length, data, bytes);
 }
 
-/* Any order, any batches, a tenth of them twice, and now and then a restart. */
-static void commit_all(struct history *h) {
-    size_t order[OPS];
+static void shuffle(struct history *h) {
     for (size_t i = 0; i < OPS; i++)
-        order[i] = i;
+        h->order[i] = i;
     for (size_t i = OPS - 1; i > 0; i--) {
         size_t k = pick(h, (uint32_t)i + 1);
-        size_t swap = order[i];
-        order[i] = order[k];
-        order[k] = swap;
+        size_t swap = h->order[i];
+        h->order[i] = h->order[k];
+        h->order[k] = swap;
     }
-    for (size_t i = 0; i < OPS; i++) {
-        put_op(h, order[i]);
+}
+
+/* Any order, any batches, a tenth of them twice, and now and then a restart. */
+static void commit_some(struct history *h, size_t from, size_t until) {
+    for (size_t i = from; i < until; i++) {
+        put_op(h, h->order[i]);
         if (pick(h, 10) == 0)
-            put_op(h, order[pick(h, (uint32_t)i + 1)]);
+            put_op(h, h->order[pick(h, (uint32_t)i + 1)]);
         if (pick(h, 15) == 0)
             rig_commit(&h->rig);
         if (pick(h, 150) == 0) {
@@ -285,7 +293,8 @@ static void check_view(struct history *h, const struct volume *v, uint64_t time_
     AUTO_FREE uint8_t *room = malloc(INDEX_CHUNK_BYTES);
     model_at(h, time_ns, &updates);
     rig_ok(&h->rig, image_open(h->rig.store, v, time_ns, &im, &h->rig.err));
-    cr_assert_eq(image_info(im)->updates, updates);
+    if (h->thinned_count == 0)
+        cr_assert_eq(image_info(im)->updates, updates);
     cr_assert_eq(image_chunk_count(im), CHUNKS);
     check_gaps(h, im);
     for (uint64_t chunk = 0; chunk < CHUNKS; chunk++)
@@ -303,7 +312,8 @@ static void check_history(enum mode mode) {
     rig_stream(&h.rig, 1, 1, 900, 10000, false);
     rig_commit(&h.rig);
     make_ops(&h);
-    commit_all(&h);
+    shuffle(&h);
+    commit_some(&h, 0, OPS);
     struct volume_list list;
     AUTO(index_reader) r = rig_reader(&h.rig);
     rig_ok(&h.rig, volume_list_read(r, &list, &h.rig.err));
@@ -315,6 +325,161 @@ static void check_history(enum mode mode) {
     index_reader_close(take_pointer(&r));
     free(h.blocks);
     rig_end(&h.rig);
+}
+
+/* --- thinned out ---------------------------------------------------------------------------------
+ */
+
+static int compare_numbers(const void *left, const void *right) {
+    const uint64_t *a = left;
+    const uint64_t *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+/* Stretches of a path that do not overlap, some of them next to each other; mostly with a horizon.
+ */
+static void pick_stretches(struct history *h, uint64_t path) {
+    uint64_t bounds[STRETCHES];
+    for (int i = 0; i < STRETCHES; i++)
+        bounds[i] = 995 + pick(h, TIMES);
+    qsort(bounds, STRETCHES, sizeof bounds[0], compare_numbers);
+    uint64_t at = pick(h, 4) > 0 ? 0 : bounds[0];
+    for (int i = 0; i < STRETCHES; i++) {
+        if (bounds[i] > at && (at == 0 || pick(h, 3) > 0))
+            h->thinned[h->thinned_count++] =
+                (struct thinned_entry){.path = path, .from_ns = at, .until_ns = bounds[i]};
+        at = bounds[i];
+    }
+}
+
+/* Of those that are committed: the first `committed` in the order. */
+static struct stamp newest_baseline(const struct history *h, uint64_t until_ns, size_t committed) {
+    struct stamp newest = {0};
+    for (size_t i = 0; i < committed; i++) {
+        const struct op *op = &h->ops[h->order[i]];
+        if (op->kind == OP_BASELINE && op->stamp.time_ns <= until_ns &&
+            stamp_compare(&op->stamp, &newest) > 0)
+            newest = op->stamp;
+    }
+    return newest;
+}
+
+static uint64_t thin_all(struct history *h, size_t committed) {
+    struct thin_result result = {0};
+    rig_ok(&h->rig,
+           index_put_thinned(h->rig.store->index, h->thinned, h->thinned_count, &h->rig.err));
+    for (int steps = 0;; steps++) {
+        struct thinned_entry e;
+        AUTO(index_reader) r = rig_reader(&h->rig);
+        int code = index_next_thinning(r, &e, &h->rig.err);
+        index_reader_close(take_pointer(&r));
+        if (code == ERR_NOT_FOUND)
+            return result.changes;
+        rig_ok(&h->rig, code);
+        struct stamp baseline = newest_baseline(h, e.until_ns, committed);
+        rig_ok(&h->rig, index_thin(h->rig.store->index, &e, &baseline, &result, &h->rig.err));
+        cr_assert_lt(steps, 10000, "it does not end");
+    }
+}
+
+static bool is_kept(const struct history *h, uint64_t time_ns) {
+    for (size_t i = 0; i < h->thinned_count; i++) {
+        if (h->thinned[i].from_ns < time_ns && time_ns < h->thinned[i].until_ns)
+            return false;
+    }
+    return true;
+}
+
+static void check_kept(struct history *h, const struct volume *v, uint64_t time_ns) {
+    struct image *im = NULL;
+    if (is_kept(h, time_ns)) {
+        check_view(h, v, time_ns);
+        return;
+    }
+    cr_assert_eq(image_open(h->rig.store, v, time_ns, &im, &h->rig.err), ERR_INEXACT,
+                 "%lu can be opened", (unsigned long)time_ns);
+}
+
+/* What differs between two moments that are kept is among what is said to have changed. */
+static void check_changes(struct history *h, const struct volume *v, uint64_t since_ns,
+                          uint64_t until_ns) {
+    AUTO(image) before = NULL;
+    AUTO(image) after = NULL;
+    struct image_changes changes;
+    uint64_t updates;
+    AUTO_FREE struct block *old = calloc(BLOCKS, sizeof *old);
+    rig_ok(&h->rig, image_open(h->rig.store, v, since_ns, &before, &h->rig.err));
+    rig_ok(&h->rig, image_open(h->rig.store, v, until_ns, &after, &h->rig.err));
+    model_at(h, since_ns, &updates);
+    memcpy(old, h->blocks, BLOCKS * sizeof *old);
+    model_at(h, until_ns, &updates);
+    rig_ok(&h->rig, image_changes_find(after, before, &changes, &h->rig.err));
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        if (old[i].source != h->blocks[i].source)
+            cr_assert(rangeset_contains(&changes.chunks, i / CHUNK_BLOCKS, i / CHUNK_BLOCKS + 1),
+                      "block %u changed between %lu and %lu", i, (unsigned long)since_ns,
+                      (unsigned long)until_ns);
+    }
+    image_changes_release(&changes);
+}
+
+/*
+ * What retention leaves shows what it always did, also when changes come late that are older than
+ * what was thinned out; and of what it does not leave, no image can be made.
+ */
+static void check_thinned(enum mode mode) {
+    static struct history h;
+    h = (struct history){.mode = mode, .seed = test_seed()};
+    rig_start(&h.rig);
+    h.blocks = calloc(BLOCKS, sizeof *h.blocks);
+    const char *targets[PATHS] = {"iqn.a", "iqn.b", "iqn.c"};
+    for (int i = 0; i < PATHS; i++) {
+        h.paths[i] = rig_path(&h.rig, 1, 1, targets[i], "naa.9", (uint64_t)BLOCKS * BLOCK, 900);
+        pick_stretches(&h, h.paths[i]);
+    }
+    rig_stream(&h.rig, 1, 1, 900, 10000, false);
+    rig_commit(&h.rig);
+    make_ops(&h);
+    shuffle(&h);
+    size_t late = pick(&h, 2) * pick(&h, OPS / 4);
+    commit_some(&h, 0, OPS - late);
+    cr_assert(thin_all(&h, OPS - late) > 0 || late > 0 || mode != BASELINE_ONLY,
+              "nothing was taken out");
+    commit_some(&h, OPS - late, OPS);
+    struct volume_list list;
+    AUTO(index_reader) r = rig_reader(&h.rig);
+    rig_ok(&h.rig, volume_list_read(r, &list, &h.rig.err));
+    list.volumes[0].first_ns = 900;
+    uint64_t kept[VIEWS + 3] = {10000};
+    size_t kept_count = 1;
+    for (size_t i = 0; i < VIEWS; i++) {
+        uint64_t time_ns = 990 + pick(&h, TIMES + 20);
+        if (pick(&h, 2) == 0)
+            time_ns = h.thinned[pick(&h, (uint32_t)h.thinned_count)].until_ns;
+        check_kept(&h, &list.volumes[0], time_ns);
+        if (is_kept(&h, time_ns))
+            kept[kept_count++] = time_ns;
+    }
+    check_kept(&h, &list.volumes[0], 10000);
+    qsort(kept, kept_count, sizeof kept[0], compare_numbers);
+    for (size_t i = 1; i < kept_count; i++)
+        check_changes(&h, &list.volumes[0], kept[i - 1], kept[i]);
+    volume_list_release(&list);
+    index_reader_close(take_pointer(&r));
+    free(h.blocks);
+    rig_end(&h.rig);
+}
+
+Test(image_model, what_retention_leaves_of_a_history_over_a_baseline_equals_the_model) {
+    check_thinned(BASELINE_ONLY);
+}
+
+Test(image_model, what_retention_leaves_of_a_history_without_a_baseline_equals_the_model) {
+    check_thinned(WHOLE_GAPS_ONLY);
+}
+
+Test(image_model, what_retention_leaves_of_any_history_equals_the_model) {
+    check_thinned(BOTH);
 }
 
 Test(image_model, any_history_over_a_baseline_equals_the_model) {

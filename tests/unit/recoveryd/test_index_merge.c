@@ -4,6 +4,7 @@
  * yet.
  */
 #include "recoveryd/index/piece_walk.h"
+#include "recoveryd/index/thinned.h"
 #include "tests/unit/common/seed.h"
 #include "tests/unit/recoveryd/store_rig.h"
 
@@ -108,6 +109,7 @@ struct look {
     uint32_t pieces;
     uint32_t shown[2048]; /* per unit: number of the change + 1; 0: none */
     uint32_t of_monitor[MONITORS][2048];
+    bool met[CHANGES + 1];
 };
 
 static bool take_piece(void *context, const struct piece *p) {
@@ -118,6 +120,7 @@ static bool take_piece(void *context, const struct piece *p) {
     look->pieces += look->pieces == 0 || stamp_compare(&p->stamp, &look->last) != 0;
     look->last = p->stamp;
     uint32_t number = (uint32_t)p->stamp.order;
+    look->met[number] = true;
     cr_assert(p->kind == PIECE_ZERO || p->extent.offset == 4096 + (uint64_t)(number - 1) * 8192);
     cr_assert(p->kind == PIECE_ZERO || p->payload_crc32c == number - 1);
     for (uint64_t at = p->offset_bytes / UNIT; at < (p->offset_bytes + p->length_bytes) / UNIT;
@@ -322,5 +325,163 @@ Test(index_merge, keyframes_bound_what_is_read) {
     }
     index_reader_close(take_pointer(&r));
     rig_end(&m->rig);
+    free(m);
+}
+
+/* --- thinned out --- */
+
+static bool take_number(void *context, const struct stamp *stamp, uint8_t op, uint64_t offset_bytes,
+                        uint64_t length_bytes) {
+    struct told *told = context;
+    (void)op;
+    (void)offset_bytes;
+    (void)length_bytes;
+    told->count++;
+    told->last = *stamp;
+    return true;
+}
+
+static uint32_t count_events(struct model *m, struct index_reader *r) {
+    struct told told = {.m = m};
+    rig_ok(&m->rig, index_each_event(r, PATH, 0, UINT64_MAX, take_number, &told, &m->rig.err));
+    return told.count;
+}
+
+/* What is shown at a moment that is kept is the same for every monitor; few pieces lie below it. */
+static void check_same(struct model *m, struct index_reader *before, struct index_reader *after,
+                       uint64_t until_ns) {
+    struct stamp newest_before = {0};
+    struct stamp newest_after = {0};
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
+        struct look old = {.chunk = chunk};
+        struct look new = {.chunk = chunk};
+        struct look all = {.chunk = chunk};
+        walk(m, before, WALK_ALL, until_ns, &old);
+        walk(m, after, WALK_SHOWN, until_ns, &new);
+        walk(m, after, WALK_ALL, until_ns, &all);
+        cr_assert_arr_eq(old.shown, new.shown, sizeof old.shown);
+        cr_assert_arr_eq(old.shown, all.shown, sizeof old.shown);
+        for (int i = 0; i <= CHANGES; i++)
+            cr_assert(!new.met[i] || all.met[i], "a keyframe has what was taken out");
+        for (int i = 0; i < MONITORS; i++)
+            cr_assert_arr_eq(old.of_monitor[i], new.of_monitor[i], sizeof old.of_monitor[i]);
+    }
+    rig_ok(&m->rig, index_newest_update(before, PATH, until_ns, &newest_before, &m->rig.err));
+    rig_ok(&m->rig, index_newest_update(after, PATH, until_ns, &newest_after, &m->rig.err));
+    cr_assert_eq(stamp_compare(&newest_before, &newest_after), 0);
+}
+
+static void thin_all(struct model *m, const struct stamp *baseline, struct thin_result *result) {
+    for (int code = 0; code == 0;) {
+        struct thinned_entry e;
+        AUTO(index_reader) r = rig_reader(&m->rig);
+        code = index_next_thinning(r, &e, &m->rig.err);
+        index_reader_close(take_pointer(&r));
+        if (code == 0)
+            rig_ok(&m->rig, index_thin(m->rig.store->index, &e, baseline, result, &m->rig.err));
+        if (code == 0 && pick(m, 10) == 0) {
+            rig_close(&m->rig); /* it goes on where it was */
+            rig_open(&m->rig);
+        }
+    }
+}
+
+static uint64_t held(struct model *m) {
+    AUTO(index_reader) r = rig_reader(&m->rig);
+    uint64_t bytes;
+    rig_ok(&m->rig, index_held(r, PATH, &bytes, &m->rig.err));
+    return bytes;
+}
+
+/* Nor does any keyframe behind a baseline hold what lies below that. */
+Test(index_merge, what_lies_below_a_baseline_is_thinned_out) {
+    struct model *m = calloc(1, sizeof *m);
+    struct thin_result result = {0};
+    rig_start(&m->rig);
+    m->seed = test_seed();
+    m->monitors = 1 + pick(m, MONITORS);
+    make_updates(m);
+    shuffle(m);
+    commit_all(m);
+    merge_rest(m);
+    struct stamp baseline = {.time_ns = m->updates[CHANGES / 2].time_ns};
+    struct thinned_entry horizon = {PATH, 0, baseline.time_ns, 0, {0}};
+    rig_ok(&m->rig, index_put_thinned(m->rig.store->index, &horizon, 1, &m->rig.err));
+    thin_all(m, &baseline, &result);
+    AUTO(index_reader) r = rig_reader(&m->rig);
+    for (uint64_t chunk = 0; chunk < CHUNKS; chunk++) {
+        struct look shown = {.chunk = chunk};
+        walk(m, r, WALK_SHOWN, UINT64_MAX, &shown);
+        for (int i = 1; i <= CHANGES; i++)
+            cr_assert(!shown.met[i] || stamp_compare(&m->stamps[i - 1], &baseline) >= 0);
+    }
+    index_reader_close(take_pointer(&r));
+    rig_end(&m->rig);
+    free(m);
+}
+
+/*
+ * The crowded chunks have keyframes, which must not go on showing, or hiding, what was taken out. A
+ * view that was open before goes on showing all.
+ */
+Test(index_merge, what_is_thinned_out_shows_the_same_at_moments_that_are_kept) {
+    struct model *m = calloc(1, sizeof *m);
+    struct thin_result result = {0};
+    const struct stamp none = {0};
+    rig_start(&m->rig);
+    m->seed = test_seed();
+    m->monitors = 1 + pick(m, MONITORS);
+    make_updates(m);
+    shuffle(m);
+    commit_all(m);
+    merge_rest(m);
+    uint64_t written = 0;
+    for (uint32_t i = 0; i < CHANGES; i++)
+        written += m->updates[i].op == UPDATE_WRITE ? m->updates[i].length_bytes : 0;
+    cr_assert_eq(held(m), written);
+    uint64_t bounds[4];
+    struct thinned_entry list[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        bounds[i] = m->updates[(i + 1) * CHANGES / 5].time_ns;
+        list[i] = (struct thinned_entry){PATH, i == 0 ? 0 : bounds[i - 1], bounds[i], 0, {0}};
+    }
+    rig_ok(&m->rig, index_put_thinned(m->rig.store->index, list, 4, &m->rig.err));
+    thin_all(m, &none, &result);
+    cr_assert_gt(result.changes, 0);
+    cr_assert_eq(held(m), written - result.bytes);
+    /* The whole history once more, beside it. */
+    struct model *whole = calloc(1, sizeof *whole);
+    *whole = *m;
+    rig_start(&whole->rig);
+    commit_all(whole);
+    AUTO(index_reader) after = rig_reader(&m->rig);
+    AUTO(index_reader) before = rig_reader(&whole->rig);
+    for (uint32_t i = 0; i < 4; i++)
+        check_same(m, before, after, bounds[i]);
+    for (uint32_t i = 4 * CHANGES / 5; i < CHANGES; i += CHANGES / 40)
+        check_same(m, before, after, m->updates[i].time_ns);
+    cr_assert_lt(count_events(m, after), count_events(whole, before));
+    /* A horizon behind the first of them takes those in. */
+    struct thinned_entry horizon = {PATH, 0, bounds[2], 0, {0}};
+    uint64_t begin_ns;
+    uint64_t end_ns;
+    index_reader_close(take_pointer(&after));
+    rig_ok(&m->rig, index_put_thinned(m->rig.store->index, &horizon, 1, &m->rig.err));
+    thin_all(m, &none, &result);
+    after = rig_reader(&m->rig);
+    rig_ok(&m->rig, index_thinned_ends(after, PATH, &begin_ns, &end_ns, &m->rig.err));
+    cr_assert_eq(begin_ns, bounds[2]);
+    cr_assert_eq(end_ns, bounds[3]);
+    struct thinned_entry at;
+    cr_assert_eq(index_thinned_at(after, PATH, bounds[0], false, &at, &m->rig.err), 0);
+    cr_assert_eq(index_thinned_at(after, PATH, bounds[2], false, &at, &m->rig.err), ERR_NOT_FOUND);
+    cr_assert_eq(index_thinned_at(after, PATH, bounds[2], true, &at, &m->rig.err), 0);
+    for (uint32_t i = 2; i < 4; i++)
+        check_same(m, before, after, bounds[i]);
+    index_reader_close(take_pointer(&before));
+    index_reader_close(take_pointer(&after));
+    rig_end(&whole->rig);
+    rig_end(&m->rig);
+    free(whole);
     free(m);
 }

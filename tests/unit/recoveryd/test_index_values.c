@@ -24,6 +24,7 @@ struct decoded {
     struct derived_entry derived;
     struct audit_entry audit;
     struct audited_entry audited;
+    struct thinned_entry thinned;
 };
 
 static int as_size(struct decoded *d) {
@@ -65,6 +66,10 @@ static int as_stream(struct decoded *d) {
 }
 static int as_tally(struct decoded *d) {
     return value_decode_tally(d->item, &d->path, &d->level, &d->number, &d->number, NULL);
+}
+
+static int as_thinned(struct decoded *d) {
+    return value_decode_thinned(d->item, &d->thinned, NULL);
 }
 
 /* Good as it is; bad with any number of bytes less or one more, in the key and in the value. */
@@ -142,6 +147,53 @@ Test(index_values, lengths_are_exact) {
     key = key_tally(5, 0, 1);
     value_encode_tally(&value, 7);
     check_lengths(as_tally, &key, &value);
+    buffer_clear(&value);
+    key = key_thinned(5, 9);
+    value_encode_thinned(&value, &(struct thinned_entry){.from_ns = 8});
+    check_lengths(as_thinned, &key, &value);
+}
+
+Test(index_values, a_stretch_that_was_thinned_out_is_checked) {
+    static const struct {
+        uint64_t from_ns;
+        uint64_t next_chunk;
+        bool good;
+    } rows[] = {
+        {0, 0, true},   {8, THINNED_HISTORY, true},     {8, THINNED_DONE, true}, {9, 0, false},
+        {10, 0, false}, {8, THINNED_HISTORY + 1, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        AUTO_BUFFER value;
+        buffer_init(&value, 64);
+        struct kv_key key = key_thinned(5, 9);
+        struct thinned_entry e = {.from_ns = rows[i].from_ns, .next_chunk = rows[i].next_chunk};
+        value_encode_thinned(&value, &e);
+        struct kv_item item = {cursor_of(key.bytes, key.length),
+                               cursor_of(value.data, value.length)};
+        cr_assert_eq(value_decode_thinned(item, &e, NULL), rows[i].good ? 0 : ERR_FORMAT);
+    }
+}
+
+Test(index_values, the_name_in_a_retention_is_checked) {
+    struct retention_entry e = {.volume = "naa.1", .every_ns = 1, .step_ns = 2, .until_ns = 3};
+    struct kv_key key = key_retention("naa.1");
+    AUTO_BUFFER value;
+    buffer_init(&value, 1024);
+    value_encode_retention(&value, &e);
+    struct kv_item item = {cursor_of(key.bytes, key.length), cursor_of(value.data, value.length)};
+    memset(&e, 0, sizeof e);
+    cr_assert_eq(value_decode_retention(item, &e, NULL), 0);
+    cr_assert_str_eq(e.volume, "naa.1");
+    cr_assert(e.every_ns == 1 && e.step_ns == 2 && e.until_ns == 3 && e.bytes == 0);
+    item.value = cursor_of(value.data, 31);
+    cr_assert_eq(value_decode_retention(item, &e, NULL), ERR_FORMAT);
+    value.data[33] = 0;
+    item.value = cursor_of(value.data, value.length);
+    cr_assert_eq(value_decode_retention(item, &e, NULL), ERR_FORMAT, "a NUL in a name");
+    char name[LIMIT_NAME_BYTES + 1] = {'x'};
+    buffer_put(&value, name, sizeof name);
+    memset(value.data + 32, 'x', value.length - 32);
+    item.value = cursor_of(value.data, value.length);
+    cr_assert_eq(value_decode_retention(item, &e, NULL), ERR_FORMAT, "too long");
 }
 
 Test(index_values, piece_ranges_are_checked) {

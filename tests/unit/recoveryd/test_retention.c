@@ -1,0 +1,241 @@
+/* What a rule keeps can be restored, what it does not cannot, and its room is given back. */
+#include "recoveryd/image/volume_kept.h"
+#include "recoveryd/index/thinned.h"
+#include "recoveryd/retention/plan.h"
+#include "recoveryd/retention/retention.h"
+#include "tests/unit/recoveryd/store_rig.h"
+
+#define SECOND UINT64_C(1000000000)
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
+#define START  (UINT64_C(20000) * DAY)
+
+enum { BLOCK = 4096, BLOCKS = 8, EVERY = 10 }; /* minutes between two writes */
+
+struct past {
+    struct rig rig;
+    uint64_t path;
+    uint64_t writes;
+    struct volume_list list;
+};
+
+static uint64_t time_of(uint64_t write) {
+    return START + write * EVERY * MINUTE + 7;
+}
+
+/* Block n % BLOCKS gets the number of the write. */
+static void write_until(struct past *p, uint64_t end_ns) {
+    for (; time_of(p->writes) < end_ns; p->writes++) {
+        struct stamp stamp = {time_of(p->writes), 1, 1, p->writes + 1};
+        rig_fill(&p->rig, p->path, stamp, 0, p->writes % BLOCKS * BLOCK, BLOCK,
+                 (uint8_t)(p->writes % 251));
+    }
+    rig_stream(&p->rig, 1, 1, START, end_ns, false);
+    rig_commit(&p->rig);
+}
+
+static void past_begin(struct past *p, uint64_t end_ns) {
+    rig_start(&p->rig);
+    p->path = rig_path(&p->rig, 1, 1, "iqn.x:a", "naa.1", (uint64_t)BLOCK * BLOCKS, START);
+    rig_floor_zero(&p->rig, p->path, 0, (uint64_t)BLOCK * BLOCKS);
+    write_until(p, end_ns);
+}
+
+static void past_end(struct past *p) {
+    volume_list_release(&p->list);
+    rig_end(&p->rig);
+}
+
+static const struct volume *volume(struct past *p) {
+    AUTO(index_reader) r = rig_reader(&p->rig);
+    volume_list_release(&p->list);
+    rig_ok(&p->rig, volume_list_read(r, &p->list, &p->rig.err));
+    return volume_of_path(&p->list, p->path);
+}
+
+static void set_rule(struct past *p, struct retention_entry rule) {
+    rig_ok(&p->rig, index_put_retention(p->rig.store->index, &rule, false, &p->rig.err));
+}
+
+static void run(struct past *p) {
+    bool again = true;
+    for (int i = 0; again; i++) {
+        rig_ok(&p->rig, retention_work(p->rig.store, &again, &p->rig.err));
+        cr_assert_lt(i, 1000, "it does not end");
+    }
+}
+
+static uint64_t held(struct past *p) {
+    AUTO(index_reader) r = rig_reader(&p->rig);
+    uint64_t bytes;
+    rig_ok(&p->rig, retention_held(r, volume(p), &bytes, &p->rig.err));
+    return bytes;
+}
+
+static bool is_refused(struct past *p, uint64_t time_ns) {
+    AUTO(image) im = NULL;
+    int code = image_open(p->rig.store, volume(p), time_ns, &im, &p->rig.err);
+    cr_assert(code == 0 || code == ERR_INEXACT, "%s", p->rig.err.text);
+    return code != 0;
+}
+
+/* The image of a moment, wholly and exactly. */
+static void check_image(struct past *p, uint64_t time_ns) {
+    uint8_t found[BLOCK * BLOCKS];
+    AUTO(image) im = NULL;
+    AUTO_FREE struct image_run *runs = NULL;
+    size_t count;
+    rig_ok(&p->rig, image_open(p->rig.store, volume(p), time_ns, &im, &p->rig.err));
+    rig_ok(&p->rig, image_range_map(im, 0, sizeof found, &runs, &count, &p->rig.err));
+    rig_ok(&p->rig, image_runs_read(im, runs, count, 0, found, &p->rig.err));
+    for (size_t i = 0; i < count; i++)
+        cr_assert(runs[i].exact);
+    for (uint64_t block = 0; block < BLOCKS; block++) {
+        uint8_t expected = 0;
+        for (uint64_t w = block; w < p->writes && time_of(w) <= time_ns; w += BLOCKS)
+            expected = (uint8_t)(w % 251);
+        cr_assert_eq(found[block * BLOCK], expected, "block %lu at %lu: %u, not %u",
+                     (unsigned long)block, (unsigned long)time_ns, found[block * BLOCK], expected);
+        cr_assert_eq(found[block * BLOCK + BLOCK - 1], expected);
+    }
+}
+
+Test(retention, without_a_rule_everything_stays) {
+    struct past p = {0};
+    past_begin(&p, START + 3 * DAY);
+    run(&p);
+    cr_assert_eq(held(&p), p.writes * BLOCK);
+    for (uint64_t at = START + HOUR; at < START + 3 * DAY; at += 5 * HOUR)
+        check_image(&p, at);
+    past_end(&p);
+}
+
+Test(retention, every_moment_then_one_per_step_until_the_horizon) {
+    struct past p = {0};
+    uint64_t end_ns = START + 20 * DAY;
+    past_begin(&p, end_ns);
+    set_rule(&p, (struct retention_entry){
+                     .every_ns = 2 * DAY, .step_ns = 6 * HOUR, .until_ns = 10 * DAY});
+    run(&p);
+    for (uint64_t at = end_ns - 2 * DAY; at <= end_ns; at += 37 * MINUTE)
+        check_image(&p, at);
+    for (uint64_t at = end_ns - 10 * DAY; at <= end_ns - 2 * DAY; at += 6 * HOUR) {
+        check_image(&p, at);
+        cr_assert(at == end_ns - 2 * DAY || is_refused(&p, at + 3 * HOUR));
+    }
+    /* The horizon itself is the oldest moment. */
+    cr_assert_eq(volume(&p)->first_ns, end_ns - 10 * DAY);
+    cr_assert(is_refused(&p, end_ns - 10 * DAY - 1));
+    cr_assert(is_refused(&p, START + DAY));
+    /* 8 blocks at the horizon, all of each step's (36 writes to 8 blocks: 8), and two days. */
+    cr_assert_eq(held(&p), (uint64_t)(8 + 32 * 8 + 288) * BLOCK);
+    /* It says which moments there are. */
+    struct volume_kept kept;
+    AUTO(index_reader) r = rig_reader(&p.rig);
+    uint64_t at = end_ns - 5 * DAY + HOUR;
+    rig_ok(&p.rig, volume_kept_at(r, volume(&p), at, false, &kept, &p.rig.err));
+    cr_assert(!kept.kept);
+    cr_assert_eq(kept.before_ns, end_ns - 5 * DAY);
+    cr_assert_eq(kept.after_ns, end_ns - 5 * DAY + 6 * HOUR);
+    index_reader_close(take_pointer(&r));
+    past_end(&p);
+}
+
+Test(retention, it_goes_on_as_time_goes_by) {
+    struct past p = {0};
+    past_begin(&p, START + 5 * DAY);
+    set_rule(&p,
+             (struct retention_entry){.every_ns = DAY, .step_ns = 3 * HOUR, .until_ns = 4 * DAY});
+    for (uint64_t end_ns = START + 5 * DAY; end_ns < START + 12 * DAY; end_ns += 5 * HOUR) {
+        write_until(&p, end_ns);
+        run(&p);
+        check_image(&p, end_ns);
+        check_image(&p, end_ns - DAY + 11 * MINUTE);
+        check_image(&p, volume(&p)->first_ns);
+        cr_assert_leq(volume(&p)->first_ns, end_ns - 4 * DAY);
+        cr_assert_geq(volume(&p)->first_ns, end_ns - 4 * DAY - 10 * HOUR);
+        uint64_t kept = (end_ns - 3 * DAY) / (3 * HOUR) * (3 * HOUR);
+        check_image(&p, kept);
+        cr_assert(is_refused(&p, kept + HOUR));
+    }
+    cr_assert_lt(held(&p), (uint64_t)(8 + 28 * 8 + 200) * BLOCK);
+    past_end(&p);
+}
+
+Test(retention, nothing_before_the_last_moments_when_no_step_is_given) {
+    struct past p = {0};
+    uint64_t end_ns = START + 6 * DAY;
+    past_begin(&p, end_ns);
+    set_rule(&p, (struct retention_entry){.every_ns = DAY});
+    run(&p);
+    cr_assert_eq(volume(&p)->first_ns, end_ns - DAY);
+    check_image(&p, end_ns - DAY);
+    check_image(&p, end_ns - DAY + 1);
+    cr_assert_eq(held(&p), (uint64_t)(8 + 144) * BLOCK);
+    past_end(&p);
+}
+
+/* A volume that holds more than it may loses the oldest, and what it has left is right. */
+Test(retention, bytes_win_over_times) {
+    struct past p = {0};
+    uint64_t end_ns = START + 20 * DAY;
+    past_begin(&p, end_ns);
+    set_rule(&p, (struct retention_entry){
+                     .every_ns = 15 * DAY, .step_ns = HOUR, .bytes = UINT64_C(500) * BLOCK});
+    run(&p);
+    cr_assert_leq(held(&p), UINT64_C(500) * BLOCK);
+    cr_assert_gt(held(&p), UINT64_C(400) * BLOCK);
+    uint64_t first_ns = volume(&p)->first_ns;
+    check_image(&p, first_ns);
+    check_image(&p, first_ns + 1);
+    check_image(&p, end_ns);
+    cr_assert(is_refused(&p, first_ns - 1));
+    past_end(&p);
+}
+
+/* Rules: the volume's own, else the common one. */
+Test(retention, a_volume_s_own_rule_comes_first) {
+    struct past p = {0};
+    struct retention_entry rule;
+    past_begin(&p, START + 3 * DAY);
+    set_rule(&p, (struct retention_entry){.every_ns = DAY});
+    set_rule(&p, (struct retention_entry){.volume = "naa.1", .every_ns = 2 * DAY});
+    run(&p);
+    cr_assert_eq(volume(&p)->first_ns, START + DAY);
+    AUTO(index_reader) r = rig_reader(&p.rig);
+    rig_ok(&p.rig, index_get_retention(r, "naa.1", &rule, &p.rig.err));
+    cr_assert_eq(rule.every_ns, 2 * DAY);
+    rig_ok(&p.rig, index_get_retention(r, "naa.2", &rule, &p.rig.err));
+    cr_assert_eq(rule.every_ns, DAY);
+    index_reader_close(take_pointer(&r));
+    snprintf(rule.volume, sizeof rule.volume, "naa.1");
+    rig_ok(&p.rig, index_put_retention(p.rig.store->index, &rule, true, &p.rig.err));
+    run(&p);
+    cr_assert_eq(volume(&p)->first_ns, START + 2 * DAY);
+    past_end(&p);
+}
+
+/* What waits to be settled still needs its past. */
+Test(retention, what_waits_to_be_derived_holds_it_back) {
+    struct past p = {0};
+    uint64_t end_ns = START + 6 * DAY;
+    past_begin(&p, end_ns);
+    struct stamp stamp = {START + 2 * DAY, 1, 1, 100000};
+    struct update_record copy = {.time_ns = stamp.time_ns,
+                                 .path = p.path,
+                                 .offset_bytes = 0,
+                                 .length_bytes = BLOCK,
+                                 .block_bytes = 512,
+                                 .op = UPDATE_COPY,
+                                 .source_path = 77,
+                                 .source_from_ns = stamp.time_ns - SECOND,
+                                 .source_until_ns = stamp.time_ns};
+    rig_ok(&p.rig, index_put_update(rig_writer(&p.rig), &stamp, &copy, NULL, &p.rig.err));
+    rig_commit(&p.rig);
+    set_rule(&p, (struct retention_entry){.every_ns = DAY});
+    run(&p);
+    cr_assert_lt(volume(&p)->first_ns, stamp.time_ns);
+    cr_assert_gt(volume(&p)->first_ns, stamp.time_ns - HOUR);
+    past_end(&p);
+}
