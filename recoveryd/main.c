@@ -6,6 +6,7 @@
 #include "recoveryd/control/service.h"
 #include "recoveryd/receive/server.h"
 #include "recoveryd/receive/socket.h"
+#include "recoveryd/retention/reclaim.h"
 #include "recoveryd/retention/retention.h"
 #include "recoveryd/settings.h"
 #include "recoveryd/settle/background.h"
@@ -15,6 +16,8 @@ static int serve(const struct settings *settings, struct store *store, struct so
     AUTO(background) settling = NULL;
     AUTO(background) merging = NULL;
     AUTO(background) retaining = NULL;
+    AUTO(background) reclaiming = NULL;
+    AUTO(background) packing = NULL;
     AUTO(control) control = control_create(store);
     AUTO(service) service = NULL;
     AUTO(server) server = NULL;
@@ -38,6 +41,10 @@ static int serve(const struct settings *settings, struct store *store, struct so
         code = background_create(store, &background_settle, &settling, err);
     if (code == 0)
         code = background_create(store, &background_retention, &retaining, err);
+    if (code == 0)
+        code = background_create(store, &background_reclaim, &reclaiming, err);
+    if (code == 0)
+        code = background_create(store, &background_pack, &packing, err);
     if (code < 0)
         return code;
     log_info("ready, listening on %s, store %s", socket_endpoint(socket), store->dir);
@@ -53,6 +60,8 @@ static int run(const struct settings *settings, struct error *err) {
         code = store_open(settings->store, STORE_OWN, &store, err);
     if (code == 0)
         code = stop_install(err);
+    if (code == 0)
+        store->pack_level = settings->compress;
     if (code == 0)
         code = serve(settings, store, socket, err);
     return code;

@@ -53,6 +53,19 @@ static int set_memory(void *into, const char *value, struct error *err) {
                          err);
 }
 
+static int set_compress(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    static const char *const names[] = {
+        [PACK_OFF] = "off", [PACK_FAST] = "fast", [PACK_SMALL] = "small"};
+    for (int i = PACK_OFF; i <= PACK_SMALL; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            s->compress = (enum pack_level)i;
+            return 0;
+        }
+    }
+    return error_set(err, ERR_USAGE, "--compress: '%s' is not off, fast or small", value);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -73,6 +86,8 @@ static const struct option_row rows[] = {
     {0, "workers", "N", "threads that write payloads (default 2)", set_workers},
     {0, "credit", "BYTES", "what a monitor may have unacknowledged (default 32M)", set_credit},
     {0, "memory", "BYTES", "batches held in memory over all monitors (default 256M)", set_memory},
+    {0, "compress", "HOW", "pack full segments: off, fast (LZ4, default) or small (Zstandard)",
+     set_compress},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };
@@ -90,6 +105,7 @@ void settings_init(struct settings *s) {
     *s = (struct settings){.workers = DEFAULT_WORKERS,
                            .credit_bytes = DEFAULT_CREDIT_BYTES,
                            .memory_bytes = DEFAULT_MEMORY_BYTES,
+                           .compress = PACK_FAST,
                            .log_level = LOG_LEVEL_INFO};
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "recoveryd/store/pack.h"
 
 #include <stdint.h>
 
@@ -15,6 +16,7 @@ struct settings {
     uint64_t workers;
     uint64_t credit_bytes;
     uint64_t memory_bytes;
+    enum pack_level compress;
     enum log_level log_level;
 };
 

@@ -54,9 +54,10 @@ static json_t *unused_fact(const struct verify_result *r) {
 static json_t *segments_fact(const struct verify_result *r) {
     if (!r->has_segments)
         return json_null();
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "files",
-                     fact_number(r->segments), "bytes", fact_number(r->segment_bytes), "batches",
-                     fact_number(r->batches), "records", fact_number(r->records), "unknown_records",
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "files",
+                     fact_number(r->segments), "reclaimed_bytes", fact_number(r->reclaimed_bytes),
+                     "bytes", fact_number(r->segment_bytes), "batches", fact_number(r->batches),
+                     "records", fact_number(r->records), "unknown_records",
                      fact_number(r->unknown_records), "torn_ends", fact_number(r->torn_ends),
                      "torn_bytes", fact_number(r->torn_bytes), "unused", unused_fact(r),
                      "unused_left_out", fact_number(r->unused_left_out), "damaged",

@@ -74,6 +74,9 @@ static void print_segments(const json_t *s) {
            ctl_number(s, "unknown_records"));
     printf("  torn      %" PRIu64 " ends, %s: what a crash left\n", ctl_number(s, "torn_ends"),
            ctl_bytes_text(ctl_number(s, "torn_bytes"), bytes));
+    if (ctl_number(s, "reclaimed_bytes") > 0)
+        printf("  reclaimed %s of payloads that retention let go\n",
+               ctl_bytes_text(ctl_number(s, "reclaimed_bytes"), bytes));
     json_array_foreach(json_object_get(s, "unused"), i, entry)
         printf("  unused    %s, %s: nothing points at it\n", ctl_string(entry, "segment"),
                ctl_bytes_text(ctl_number(entry, "bytes"), bytes));

@@ -390,6 +390,20 @@ int kv_health(struct kv *kv, struct kv_health *health, struct error *err) {
     return 0;
 }
 
+uint64_t kv_moment(const struct kv_txn *t) {
+    return mdb_txn_id(t->txn);
+}
+
+int kv_oldest_moment(struct kv *kv, uint64_t *moment, struct error *err) {
+    struct kv_health health = {0};
+    int stale = 0;
+    int rc = mdb_reader_check(kv->env, &stale);
+    if (rc == 0 && mdb_reader_list(kv->env, note_reader, &health) < 0)
+        rc = EINVAL;
+    *moment = health.oldest_pid != 0 ? health.oldest_commits : UINT64_MAX;
+    return rc == 0 ? 0 : fail(kv, rc, "look at the readers", err);
+}
+
 int kv_count(struct kv_txn *t, unsigned table, uint64_t *count, struct error *err) {
     MDB_stat status = {0};
     int rc = mdb_stat(t->txn, t->kv->tables[table], &status);

@@ -85,6 +85,11 @@ struct kv_health {
 };
 int kv_health(struct kv *kv, struct kv_health *health, struct error *err);
 
+/* Moments are numbered by the commits before them. */
+uint64_t kv_moment(const struct kv_txn *t);
+/* That of the oldest reader of all processes; UINT64_MAX: there is none. */
+int kv_oldest_moment(struct kv *kv, uint64_t *moment, struct error *err);
+
 /* How many keys the table has. */
 int kv_count(struct kv_txn *t, unsigned table, uint64_t *count, struct error *err);
 

@@ -70,6 +70,19 @@ int index_held(struct index_reader *r, uint64_t path, uint64_t *bytes, struct er
 int index_each_dead(struct index_reader *r, bool (*visit)(void *, uint32_t segment, uint64_t bytes),
                     void *context, struct error *err);
 
+/*
+ * Every place in the segments that the index points at, often several times; ERR_FORMAT when there
+ * is anything that cannot be read, so that nobody takes silence for an answer.
+ */
+int index_each_extent(struct index_reader *r, bool (*visit)(void *, const struct extent *),
+                      void *context, struct error *err);
+/* The segment was rid of what was dead. */
+int index_forget_dead(struct index *i, uint32_t segment, struct error *err);
+/* Moments of the index are numbered: that of a reader, and of the oldest reader of all processes
+ * (UINT64_MAX: none is open). */
+uint64_t index_moment(const struct index_reader *r);
+int index_oldest_moment(struct index *i, uint64_t *moment, struct error *err);
+
 /* --- how much shall be kept --------------------------------------------------------------------
  */
 

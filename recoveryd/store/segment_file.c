@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,7 +25,8 @@ static size_t put_le(uint8_t *to, size_t at, uint64_t value, size_t width) {
 void segment_head_encode(const struct segment_head *head, uint8_t to[SEGMENT_HEAD_BYTES]) {
     memset(to, 0, SEGMENT_HEAD_BYTES);
     memcpy(to, magic, sizeof magic);
-    size_t at = put_le(to, sizeof magic, SEGMENT_VERSION, 4);
+    uint32_t version = head->version != 0 ? head->version : SEGMENT_VERSION;
+    size_t at = put_le(to, sizeof magic, version, 4);
     at = put_le(to, at, head->segment, 4);
     at = put_le(to, at, head->store_id, 8);
     at = put_le(to, at, head->made_ns, 8);
@@ -39,11 +41,12 @@ int segment_head_decode(struct cursor c, struct segment_head *head, struct error
     if (!cursor_ok(&c) || memcmp(mark, magic, sizeof magic) != 0)
         return error_set(err, ERR_FORMAT, "it does not begin like a segment file");
     uint32_t version = cursor_le32(&fields);
-    if (version > SEGMENT_VERSION)
+    if (version > SEGMENT_VERSION_PACKED)
         return error_set(err, ERR_VERSION, "it has format version %u, this program reads up to %d",
-                         version, SEGMENT_VERSION);
+                         version, SEGMENT_VERSION_PACKED);
     if (crc32c(0, start, HEAD_FIELD_BYTES) != crc)
         return error_set(err, ERR_FORMAT, "the checksum of its head does not match");
+    head->version = version;
     head->segment = cursor_le32(&fields);
     head->store_id = cursor_le64(&fields);
     head->made_ns = cursor_le64(&fields);
@@ -92,7 +95,13 @@ int segment_file_create(struct segments *s, uint32_t *segment, int *fd, struct e
     AUTO_CLOSE int file = create_next(s, segment, name, err);
     if (file < 0)
         return file;
-    segment_head_encode(&(struct segment_head){*segment, s->store_id, clock_wall_ns()}, head);
+    if (flock(file, LOCK_SH) != 0) {
+        /* Where there are no locks nothing is packed, either. */
+    }
+    segment_head_encode(&(struct segment_head){.segment = *segment,
+                                               .store_id = s->store_id,
+                                               .made_ns = clock_wall_ns()},
+                        head);
     ssize_t done = pwrite(file, head, sizeof head, 0);
     if (done != (ssize_t)sizeof head || fdatasync(file) != 0 || fsync(s->dir_fd) != 0) {
         int errnum = done >= 0 && done < (ssize_t)sizeof head ? ENOSPC : errno;

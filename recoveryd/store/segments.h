@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/rangeset.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,9 +45,25 @@ void segments_set_limit(struct segments *s, uint64_t bytes);
  * ERR_FORMAT. */
 int segments_read(struct segments *s, const struct extent *extent, uint32_t skip, void *to,
                   uint32_t bytes, struct error *err);
+/*
+ * The whole extent; bytes of payloads that were reclaimed, as nothing points at them, are zeros,
+ * and told (as offsets in the segment). What points at such bytes is damage: segments_read() says
+ * so.
+ */
+int segments_read_present(struct segments *s, const struct extent *extent, void *to,
+                          struct rangeset *absent, struct error *err);
+struct segment_size {
+    uint64_t logical_bytes; /* as offsets count */
+    uint64_t disk_bytes;    /* that it takes */
+    uint64_t absent_bytes;  /* logical ones that were reclaimed */
+    uint64_t changed_ns;    /* when its file was written last */
+    bool packed;
+};
+int segments_size(struct segments *s, uint32_t segment, struct segment_size *size,
+                  struct error *err);
 /* Bytes of all segment files. */
 uint64_t segments_total_bytes(struct segments *s);
-/* Every segment file that there is, in no order, with its bytes now. ERR_IO. */
+/* Every segment file that there is, in no order, with the bytes of its file now. ERR_IO. */
 int segments_each(struct segments *s, void (*visit)(void *, uint32_t segment, uint64_t bytes),
                   void *context, struct error *err);
 

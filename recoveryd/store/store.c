@@ -195,6 +195,8 @@ int store_open(const char *dir, enum store_mode mode, struct store **out, struct
     if (strlen(dir) > PATH_MAX - 64)
         return error_set(err, ERR_USAGE, "the name of the store is too long");
     int code = mode == STORE_OWN ? own(s, err) : use(s, err);
+    if (code == 0 && mode == STORE_OWN)
+        segments_clean(s->segments);
     if (code == 0)
         *out = take_pointer(&s);
     return code;

@@ -12,6 +12,7 @@
 #define SANREWIND_RECOVERYD_STORE_H
 
 #include "recoveryd/index/index.h"
+#include "recoveryd/store/pack.h"
 #include "recoveryd/store/segments.h"
 
 enum store_mode {
@@ -26,7 +27,8 @@ struct store {
     struct index *index;
     char *dir;
     enum store_mode mode;
-    int lock_fd; /* STORE_OWN: holds the lock; otherwise -1 */
+    enum pack_level pack_level; /* of segments that are packed from now on: PACK_OFF until set */
+    int lock_fd;                /* STORE_OWN: holds the lock; otherwise -1 */
 };
 
 /*

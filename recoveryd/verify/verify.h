@@ -83,6 +83,7 @@ struct verify_result {
     uint64_t unknown_records; /* the index does not know of them */
     uint64_t torn_ends;       /* segments that end in bytes that are no whole batch */
     uint64_t torn_bytes;
+    uint64_t reclaimed_bytes; /* of payloads that nothing points at any more */
     struct verify_stretch *stretches;
     size_t stretch_count;
     uint64_t stretches_left_out;

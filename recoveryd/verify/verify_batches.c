@@ -24,8 +24,9 @@ struct walk {
     uint8_t *window;
     uint64_t window_at; /* where in the segment it begins */
     size_t window_bytes;
-    uint64_t end;       /* of the segment, as far as it can be read */
-    uint64_t known_end; /* the index knows of nothing from here on */
+    struct rangeset absent; /* in the window: payloads that were reclaimed */
+    uint64_t end;           /* of the segment, as far as it can be read */
+    uint64_t known_end;     /* the index knows of nothing from here on */
     struct verify_stretch *stretches;
     size_t stretch_count;
     size_t unused_capacity;
@@ -155,7 +156,8 @@ static const uint8_t *see(struct walk *w, uint64_t at, size_t bytes, struct erro
     uint32_t wanted = (uint32_t)(left < WINDOW_BYTES ? left : WINDOW_BYTES);
     struct extent extent = {w->segment->segment, wanted, at};
     w->window_bytes = 0;
-    if (segments_read(w->v->store->segments, &extent, 0, w->window, wanted, why) != 0)
+    rangeset_clear(&w->absent);
+    if (segments_read_present(w->v->store->segments, &extent, w->window, &w->absent, why) != 0)
         return NULL;
     w->window_at = at;
     w->window_bytes = wanted;
@@ -219,6 +221,13 @@ static uint64_t place_of(const struct batch_walk *b, const uint8_t *byte) {
     return b->at + (uint64_t)(byte - b->frame);
 }
 
+/* Nothing points at it: verify_payloads() has found what does. */
+static bool is_reclaimed(const struct batch_walk *b, const struct payload_record *p) {
+    struct range part;
+    uint64_t start = place_of(b, p->data);
+    return rangeset_overlap(&b->w->absent, start, start + p->bytes, &part);
+}
+
 static void walk_records(struct batch_walk *b, const struct message_batch *batch,
                          struct cursor *body) {
     for (uint32_t i = 0; i < batch->records; i++) {
@@ -230,7 +239,9 @@ static void walk_records(struct batch_walk *b, const struct message_batch *batch
             return;
         }
         count_record(b, &r);
-        if (r.type == RECORD_PAYLOAD && !record_payload_ok(&r.payload))
+        if (r.type == RECORD_PAYLOAD && is_reclaimed(b, &r.payload))
+            b->w->v->result->reclaimed_bytes += r.payload.bytes;
+        else if (r.type == RECORD_PAYLOAD && !record_payload_ok(&r.payload))
             note(b->w, place_of(b, r.payload.data), place_of(b, r.payload.data) + r.payload.bytes,
                  "the checksum of a payload does not match");
     }
@@ -298,6 +309,14 @@ static int list_unused(struct walk *w) {
     return 0;
 }
 
+/* A packed one takes less than its offsets say; one that grows has grown since. */
+static uint64_t logical_end(const struct walk *w) {
+    struct segment_size size;
+    bool packed =
+        segments_size(w->v->store->segments, w->segment->segment, &size, NULL) == 0 && size.packed;
+    return packed ? size.logical_bytes : w->segment->bytes;
+}
+
 static int walk_segment(struct walk *w) {
     struct error why = {0};
     uint8_t byte;
@@ -320,6 +339,7 @@ static int walk_segment(struct walk *w) {
         w->known_end = w->end > SEGMENT_HEAD_BYTES ? w->end : 0;
         code = verify_advance(w->v, w->end, w->err);
     } else {
+        w->end = logical_end(w);
         code = walk_batches(w);
     }
     if (code == 0)
@@ -333,11 +353,13 @@ int verify_batches(struct verify *v, struct error *err) {
     struct walk w = {.v = v, .window = window, .stretches = stretches, .err = err};
     if (window == NULL || stretches == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
+    rangeset_init(&w.absent, WINDOW_BYTES);
     int code = read_streams(&w);
     for (size_t i = 0; code == 0 && i < v->segment_count; i++) {
         w.segment = &v->segments[i];
         code = walk_segment(&w);
     }
+    rangeset_release(&w.absent);
     free(w.streams);
     return code;
 }

@@ -2,7 +2,10 @@
 #include "recoveryd/image/volume_kept.h"
 #include "recoveryd/index/thinned.h"
 #include "recoveryd/retention/plan.h"
+#include "recoveryd/retention/reclaim.h"
 #include "recoveryd/retention/retention.h"
+#include "recoveryd/store/made_write.h"
+#include "recoveryd/verify/verify.h"
 #include "tests/unit/recoveryd/store_rig.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -237,5 +240,131 @@ Test(retention, what_waits_to_be_derived_holds_it_back) {
     run(&p);
     cr_assert_lt(volume(&p)->first_ns, stamp.time_ns);
     cr_assert_gt(volume(&p)->first_ns, stamp.time_ns - HOUR);
+    past_end(&p);
+}
+
+/* --- the disk ------------------------------------------------------------------------------------
+ */
+
+static const struct reclaim_options at_once = {.share = 2, .total_share = 50, .level = PACK_FAST};
+
+/* As a recovery server keeps them: batches of updates with their payloads. */
+static void write_batches(struct past *p, uint64_t end_ns) {
+    AUTO_BUFFER batch;
+    buffer_init(&batch, 1 << 20);
+    uint8_t data[BLOCK];
+    for (; time_of(p->writes) < end_ns; p->writes++) {
+        struct record r = {.type = RECORD_UPDATE,
+                           .order = p->writes + 1,
+                           .update = {.time_ns = time_of(p->writes),
+                                      .path = p->path,
+                                      .offset_bytes = p->writes % BLOCKS * BLOCK,
+                                      .length_bytes = BLOCK,
+                                      .block_bytes = 512,
+                                      .op = UPDATE_WRITE,
+                                      .payload_bytes = BLOCK}};
+        struct extent extent;
+        struct stamp stamp = {time_of(p->writes), 1, 1, p->writes + 1};
+        for (int i = 0; i < BLOCK; i++)
+            data[i] = (uint8_t)(p->writes % 251);
+        rig_ok(&p->rig,
+               made_write_append(p->rig.segment, &batch, 1, 1, &r, data, &extent, &p->rig.err));
+        rig_ok(&p->rig,
+               index_put_update(rig_writer(&p->rig), &stamp, &r.update, &extent, &p->rig.err));
+    }
+    rig_clock(&p->rig, 1, 1, START, end_ns, p->writes + 1, 0);
+    rig_commit(&p->rig);
+}
+
+static void batches_begin(struct past *p, uint64_t end_ns) {
+    rig_start(&p->rig);
+    segments_set_limit(p->rig.store->segments, 1 << 20);
+    p->path = rig_path(&p->rig, 1, 1, "iqn.x:a", "naa.1", (uint64_t)BLOCK * BLOCKS, START);
+    rig_floor_zero(&p->rig, p->path, 0, (uint64_t)BLOCK * BLOCKS);
+    write_batches(p, end_ns);
+    segments_writer_destroy(take_pointer(&p->rig.segment));
+}
+
+static uint64_t disk_bytes(struct past *p) {
+    uint64_t sum = 0;
+    struct segment_size size;
+    for (uint32_t i = 1; segments_size(p->rig.store->segments, i, &size, NULL) == 0; i++)
+        sum += size.disk_bytes;
+    return sum;
+}
+
+static void check_good(struct past *p) {
+    struct verify_options options = {0};
+    struct verify_result result;
+    rig_ok(&p->rig, verify_run(p->rig.store, &options, &result, &p->rig.err));
+    cr_assert(verify_is_good(&result));
+    verify_release(&result);
+}
+
+Test(retention, what_is_dead_is_given_back) {
+    struct past p = {0};
+    uint64_t end_ns = START + 20 * DAY;
+    struct reclaim_result result;
+    batches_begin(&p, end_ns);
+    uint64_t before = disk_bytes(&p);
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_eq(result.segments, 0, "nothing is dead");
+    set_rule(&p, (struct retention_entry){.every_ns = 2 * DAY});
+    run(&p);
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_gt(result.segments, 5);
+    uint64_t after = disk_bytes(&p);
+    cr_assert_eq(before - after, result.before_bytes - result.after_bytes);
+    cr_assert_lt(after, before / 4, "%lu of %lu bytes are left", (unsigned long)after,
+                 (unsigned long)before);
+    for (uint64_t at = end_ns - 2 * DAY; at <= end_ns; at += 37 * MINUTE)
+        check_image(&p, at);
+    check_good(&p);
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_eq(result.segments, 0, "all is done");
+    rig_close(&p.rig);
+    rig_open(&p.rig);
+    check_image(&p, end_ns);
+    check_good(&p);
+    past_end(&p);
+}
+
+/* A view that was opened before shows what it showed, so long as it is open. */
+Test(retention, an_open_view_keeps_what_it_shows) {
+    struct past p = {0};
+    uint64_t end_ns = START + 10 * DAY;
+    struct reclaim_result result;
+    uint8_t found[BLOCK * BLOCKS];
+    batches_begin(&p, end_ns);
+    AUTO(image) im = NULL;
+    rig_ok(&p.rig, image_open(p.rig.store, volume(&p), START + DAY, &im, &p.rig.err));
+    set_rule(&p, (struct retention_entry){.every_ns = DAY});
+    run(&p);
+    cr_assert(is_refused(&p, START + DAY));
+    cr_assert_eq(reclaim(p.rig.store, &at_once, &result, &p.rig.err), ERR_BUSY);
+    AUTO_FREE struct image_run *runs = NULL;
+    size_t count;
+    rig_ok(&p.rig, image_range_map(im, 0, sizeof found, &runs, &count, &p.rig.err));
+    rig_ok(&p.rig, image_runs_read(im, runs, count, 0, found, &p.rig.err));
+    cr_assert_eq(found[0], 143 / BLOCKS * BLOCKS % 251);
+    image_close(take_pointer(&im));
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_gt(result.segments, 0);
+    check_image(&p, end_ns);
+    past_end(&p);
+}
+
+/* What a monitor was not told to be durable comes again, or its update does: it stays. */
+Test(retention, what_is_not_durable_yet_is_not_dead) {
+    struct past p = {0};
+    uint64_t end_ns = START + 10 * DAY;
+    struct reclaim_result result;
+    batches_begin(&p, end_ns);
+    set_rule(&p, (struct retention_entry){.every_ns = DAY});
+    run(&p);
+    rig_clock(&p.rig, 1, 1, START, end_ns, 1, 0);
+    rig_ok(&p.rig, index_commit(take_pointer(&p.rig.writer), &p.rig.err));
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_eq(result.segments, 0);
     past_end(&p);
 }

@@ -135,7 +135,7 @@ Test(segments, a_file_of_another_store_or_name_is_refused) {
     rig_ok(&rig, segments_open(dir, false, 4711, &stranger, &rig.err));
     cr_assert_eq(segments_read(stranger, &where, 0, back, 8, &rig.err), ERR_FORMAT);
     segments_close(stranger);
-    write_at(&rig, "segments/00000001.seg", 8, "\x02", 1);
+    write_at(&rig, "segments/00000001.seg", 8, "\x03", 1);
     cr_assert_eq(segments_read(rig.store->segments, &where, 0, back, 8, &rig.err), ERR_VERSION);
     write_at(&rig, "segments/00000001.seg", 8, "\x01", 1);
     flip_at(&rig, "segments/00000001.seg", 16); /* of the store's id, which is random */
@@ -147,7 +147,7 @@ Test(segments, a_file_of_another_store_or_name_is_refused) {
 
 Test(segments, a_head_cut_short_anywhere_is_refused) {
     uint8_t bytes[SEGMENT_HEAD_BYTES];
-    struct segment_head head = {5, 6, 7};
+    struct segment_head head = {0, 5, 6, 7};
     struct segment_head back;
     struct error err;
     segment_head_encode(&head, bytes);
