@@ -60,8 +60,10 @@ static int run(const struct settings *settings, struct error *err) {
         code = store_open(settings->store, STORE_OWN, &store, err);
     if (code == 0)
         code = stop_install(err);
-    if (code == 0)
+    if (code == 0) {
         store->pack_level = settings->compress;
+        store->pack_quiet_ns = settings->pack_after_ns;
+    }
     if (code == 0)
         code = serve(settings, store, socket, err);
     return code;

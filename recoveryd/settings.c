@@ -1,6 +1,8 @@
 #include "recoveryd/settings.h"
 
+#include "common/clock.h"
 #include "common/options.h"
+#include "recoveryd/store/store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +68,12 @@ static int set_compress(void *into, const char *value, struct error *err) {
     return error_set(err, ERR_USAGE, "--compress: '%s' is not off, fast or small", value);
 }
 
+static int set_pack_after(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_duration("pack-after", value, NS_PER_SECOND, 24 * 3600 * NS_PER_SECOND,
+                            &s->pack_after_ns, err);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -88,6 +96,8 @@ static const struct option_row rows[] = {
     {0, "memory", "BYTES", "batches held in memory over all monitors (default 256M)", set_memory},
     {0, "compress", "HOW", "pack full segments: off, fast (LZ4, default) or small (Zstandard)",
      set_compress},
+    {0, "pack-after", "TIME", "leave segments alone for so long after the last write (default 10m)",
+     set_pack_after},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };
@@ -106,6 +116,7 @@ void settings_init(struct settings *s) {
                            .credit_bytes = DEFAULT_CREDIT_BYTES,
                            .memory_bytes = DEFAULT_MEMORY_BYTES,
                            .compress = PACK_FAST,
+                           .pack_after_ns = STORE_PACK_QUIET_NS,
                            .log_level = LOG_LEVEL_INFO};
 }
 

@@ -17,6 +17,7 @@ struct settings {
     uint64_t credit_bytes;
     uint64_t memory_bytes;
     enum pack_level compress;
+    uint64_t pack_after_ns;
     enum log_level log_level;
 };
 

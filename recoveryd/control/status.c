@@ -2,6 +2,7 @@
 #include "recoveryd/control/commands.h"
 
 #include "common/clock.h"
+#include "recoveryd/index/thinned.h"
 #include "recoveryd/settle/settle.h"
 
 /* What can be settled is, so that all answers are the same; what cannot is a gap in them. */
@@ -34,6 +35,28 @@ static int index_fact(struct control *c, json_t **fact, struct error *err) {
     return 0;
 }
 
+static bool add_dead(void *context, uint32_t segment, uint64_t bytes) {
+    uint64_t *dead = context;
+    (void)segment;
+    *dead += bytes;
+    return true;
+}
+
+/* What the segments take, and what of it is to be given back. */
+static int segments_fact(struct control *c, const struct snapshot *s, json_t **fact,
+                         struct error *err) {
+    struct segments_total total;
+    uint64_t dead_bytes = 0;
+    int code = index_each_dead(s->reader, add_dead, &dead_bytes, err);
+    if (code < 0)
+        return code;
+    segments_sum(c->store->segments, &total);
+    *fact = json_pack("{s:o,s:o,s:o,s:o}", "files", fact_number(total.files), "packed_files",
+                      fact_number(total.packed_files), "disk_bytes", fact_number(total.disk_bytes),
+                      "dead_bytes", fact_number(dead_bytes));
+    return 0;
+}
+
 int command_status(struct control *c, const json_t *request, json_t **result, struct buffer *data,
                    struct error *err) {
     AUTO_SNAPSHOT s = {0};
@@ -41,6 +64,7 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
     AUTO_JSON volumes = NULL;
     AUTO_JSON settling = NULL;
     AUTO_JSON index = NULL;
+    AUTO_JSON segments = NULL;
     (void)request;
     (void)data;
     int code = index_fact(c, &index, err);
@@ -52,12 +76,14 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
         code = fact_volumes(c, &s, true, &volumes, err);
     if (code == 0)
         code = settling_fact(&s, &settling, err);
+    if (code == 0)
+        code = segments_fact(c, &s, &segments, err);
     if (code < 0)
         return code;
-    *result =
-        json_pack("{s:o,s:o,s:O,s:O,s:O,s:O}", "store", fact_text(c->store->dir), "stored_bytes",
-                  fact_number(segments_total_bytes(c->store->segments)), "index", index, "settling",
-                  settling, "monitors", monitors, "volumes", volumes);
+    *result = json_pack("{s:o,s:o,s:O,s:O,s:O,s:O,s:O}", "store", fact_text(c->store->dir),
+                        "stored_bytes", fact_number(segments_total_bytes(c->store->segments)),
+                        "segments", segments, "index", index, "settling", settling, "monitors",
+                        monitors, "volumes", volumes);
     fact_put_time(*result, "now", clock_wall_ns());
     return 0;
 }

@@ -32,12 +32,23 @@ static void print_index(const json_t *index) {
                ctl_number(index, "oldest_view_pid"), commits);
 }
 
-static void print(const json_t *status) {
+static void print_segments(const json_t *segments) {
     char bytes[CTL_TEXT_BYTES];
+    uint64_t packed = ctl_number(segments, "packed_files");
+    uint64_t dead = ctl_number(segments, "dead_bytes");
+    printf("  segments  %s", ctl_bytes_text(ctl_number(segments, "disk_bytes"), bytes));
+    if (packed > 0)
+        printf(", %" PRIu64 " of %" PRIu64 " files packed", packed, ctl_number(segments, "files"));
+    if (dead > 0)
+        printf(", %s dead, to be given back", ctl_bytes_text(dead, bytes));
+    putchar('\n');
+}
+
+static void print(const json_t *status) {
     size_t i;
     const json_t *item;
     printf("store %s\n", ctl_string(status, "store"));
-    printf("  segments  %s\n", ctl_bytes_text(ctl_number(status, "stored_bytes"), bytes));
+    print_segments(json_object_get(status, "segments"));
     print_index(json_object_get(status, "index"));
     printf("  now       %s\n", ctl_string(status, "now"));
     print_settling(json_object_get(status, "settling"));

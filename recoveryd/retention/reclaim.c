@@ -21,7 +21,7 @@ enum {
 };
 
 const struct reclaim_options reclaim_defaults = {
-    .quiet_ns = UINT64_C(600) * NS_PER_SECOND, .share = 2, .total_share = 50, .level = PACK_OFF};
+    .quiet_ns = STORE_PACK_QUIET_NS, .share = 2, .total_share = 50, .level = PACK_OFF};
 
 struct candidate {
     uint32_t segment;
@@ -332,6 +332,7 @@ static int reclaim_work(struct store *s, bool *again, struct error *err) {
     struct reclaim_options options = reclaim_defaults;
     struct reclaim_result result;
     options.level = s->pack_level;
+    options.quiet_ns = s->pack_quiet_ns;
     int code = reclaim(s, &options, &result, err);
     *again = code == 0 && result.segments > 0;
     if (result.segments > 0)
@@ -374,7 +375,7 @@ static void rest_after(struct mono start) {
 }
 
 static int pack_work(struct store *s, bool *again, struct error *err) {
-    struct unpacked u = {.store = s, .before_ns = clock_wall_ns() - reclaim_defaults.quiet_ns};
+    struct unpacked u = {.store = s, .before_ns = clock_wall_ns() - s->pack_quiet_ns};
     struct rangeset none;
     rangeset_init(&none, 0);
     *again = false;
@@ -388,6 +389,7 @@ static int pack_work(struct store *s, bool *again, struct error *err) {
         code = segments_probe(s->segments, u.list[i], s->pack_level, &worth, err);
         if (code == 0 && worth)
             code = segments_pack(s->segments, u.list[i], &none, s->pack_level, &packed, err);
+        *again = *again || (code == 0 && worth);
         if (code == ERR_BUSY || code == ERR_FORMAT)
             code = 0; /* somebody appends to it; or it is damaged, which verify tells */
         rest_after(start);
@@ -396,8 +398,8 @@ static int pack_work(struct store *s, bool *again, struct error *err) {
     return code;
 }
 
-/* A look at all segments takes a thousandth of the time. */
+/* Looks at all segments, and at what of them is dead, take a small part of the time. */
 const struct background_work background_reclaim = {
     .doing = "give back what is dead in segments", .work = reclaim_work, .rest = 1000};
 const struct background_work background_pack = {
-    .doing = "pack segments", .work = pack_work, .rest = 1000};
+    .doing = "pack segments", .work = pack_work, .rest = 100};

@@ -100,6 +100,32 @@ uint64_t segments_total_bytes(struct segments *s) {
     return total;
 }
 
+/* By what its head says, without a look at its frames. */
+static bool is_packed(int dir_fd, const char *name) {
+    uint8_t bytes[SEGMENT_HEAD_BYTES];
+    struct segment_head head;
+    AUTO_CLOSE int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && pread(fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes &&
+           segment_head_decode(cursor_of(bytes, sizeof bytes), &head, NULL) == 0 &&
+           head.version == SEGMENT_VERSION_PACKED;
+}
+
+static void add_file(void *context, int dir_fd, const char *name, uint32_t number) {
+    struct segments_total *total = context;
+    struct stat status;
+    (void)number;
+    if (fstatat(dir_fd, name, &status, 0) != 0)
+        return;
+    total->files++;
+    total->disk_bytes += (uint64_t)status.st_blocks * 512;
+    total->packed_files += is_packed(dir_fd, name);
+}
+
+void segments_sum(struct segments *s, struct segments_total *total) {
+    *total = (struct segments_total){0};
+    each_file(s, add_file, total);
+}
+
 struct file_visit {
     void (*visit)(void *, uint32_t segment, uint64_t bytes);
     void *context;

@@ -63,6 +63,12 @@ int segments_size(struct segments *s, uint32_t segment, struct segment_size *siz
                   struct error *err);
 /* Bytes of all segment files. */
 uint64_t segments_total_bytes(struct segments *s);
+struct segments_total {
+    uint64_t files;
+    uint64_t packed_files;
+    uint64_t disk_bytes; /* that all of them take */
+};
+void segments_sum(struct segments *s, struct segments_total *total);
 /* Every segment file that there is, in no order, with the bytes of its file now. ERR_IO. */
 int segments_each(struct segments *s, void (*visit)(void *, uint32_t segment, uint64_t bytes),
                   void *context, struct error *err);

@@ -15,6 +15,8 @@
 #include "recoveryd/store/pack.h"
 #include "recoveryd/store/segments.h"
 
+#define STORE_PACK_QUIET_NS (UINT64_C(600) * 1000000000)
+
 enum store_mode {
     STORE_READ,  /* must exist; works beside a running recoveryd */
     STORE_WRITE, /* must exist; short writes (baselines, what settles) beside a running recoveryd */
@@ -27,8 +29,11 @@ struct store {
     struct index *index;
     char *dir;
     enum store_mode mode;
-    enum pack_level pack_level; /* of segments that are packed from now on: PACK_OFF until set */
-    int lock_fd;                /* STORE_OWN: holds the lock; otherwise -1 */
+    /* How segments are packed from now on, and for how long they must not have been written to:
+     * PACK_OFF and STORE_PACK_QUIET_NS until set. */
+    enum pack_level pack_level;
+    uint64_t pack_quiet_ns;
+    int lock_fd; /* STORE_OWN: holds the lock; otherwise -1 */
 };
 
 /*
