@@ -42,8 +42,10 @@ struct shadow {
 struct thinning {
     struct index_reader *reader;
     struct piece_walk *walk;
+    struct piece_walk *over; /* NULL: it is no base path */
+    struct rangeset written; /* over the chunk of a base path */
     const struct thinned_entry *entry;
-    const struct stamp *baseline;
+    const struct thin_ground *ground;
     struct chosen *chosen; /* by chunk */
     size_t count;
     size_t pieces; /* that were looked at */
@@ -56,6 +58,8 @@ static void thinning_release(struct thinning *t) {
         rangeset_release(&t->shadows[i].by_runs);
         rangeset_release(&t->shadows[i].by_all);
     }
+    rangeset_release(&t->written);
+    piece_walk_destroy(t->over);
     piece_walk_destroy(t->walk);
     index_reader_close(t->reader);
     free(t->chosen);
@@ -106,7 +110,8 @@ static void look_at(struct thinning *t, uint64_t chunk, const struct piece *p) {
         return; /* it goes on telling, and hides nothing */
     struct shadow *shadow = shadow_of(t, p->stamp.monitor);
     bool by_runs = shadow != NULL && rangeset_contains(&shadow->by_runs, p->offset_bytes, end);
-    if (by_runs || stamp_compare(&p->stamp, t->baseline) < 0 ||
+    if (by_runs || stamp_compare(&p->stamp, &t->ground->baseline) < 0 ||
+        rangeset_contains(&t->written, p->offset_bytes, end) ||
         (shadow != NULL && rangeset_contains(&shadow->by_all, p->offset_bytes, end))) {
         if (p->place != PIECE_ELSEWHERE)
             choose(t, chunk, p, !by_runs);
@@ -119,15 +124,34 @@ static void look_at(struct thinning *t, uint64_t chunk, const struct piece *p) {
     rangeset_add(&shadow->by_all, p->offset_bytes, end);
 }
 
+/* What lies over a base path's chunk, down to its baseline. */
+static int look_over(struct thinning *t, uint64_t chunk, struct error *err) {
+    struct stamp until = stamp_end_of(t->entry->until_ns);
+    struct piece piece;
+    int code = piece_walk_seek(t->over, chunk, &until, err);
+    while (code == 0) {
+        code = piece_walk_next(t->over, &piece, err);
+        if (code != 0 || stamp_compare(&piece.stamp, &t->ground->over_since) <= 0)
+            break;
+        if (piece.kind != PIECE_GAP && piece.part == 0)
+            rangeset_add(&t->written, piece.offset_bytes, piece.offset_bytes + piece.length_bytes);
+        t->pieces++;
+    }
+    return index_ended(code);
+}
+
 /* *whole: there was room for all of the chunk that can go. */
 static int look_at_chunk(struct thinning *t, uint64_t chunk, bool *whole, struct error *err) {
     struct stamp until = stamp_end_of(t->entry->until_ns);
     struct piece piece;
     clear_shadows(t);
-    int code = piece_walk_seek(t->walk, chunk, &until, err);
+    rangeset_clear(&t->written);
+    int code = t->over != NULL ? look_over(t, chunk, err) : 0;
+    if (code == 0)
+        code = piece_walk_seek(t->walk, chunk, &until, err);
     for (*whole = true; code == 0;) {
         code = piece_walk_next(t->walk, &piece, err);
-        if (code != 0 || piece.stamp.time_ns <= t->entry->from_ns)
+        if (code != 0 || (t->over == NULL && piece.stamp.time_ns <= t->entry->from_ns))
             break;
         *whole = t->count < STEP_CHANGES;
         if (!*whole)
@@ -215,17 +239,20 @@ static int take_out_chunk(struct kv_txn *t, const struct thinned_entry *e,
     return code;
 }
 
-static int thin_chunks(struct index *i, struct thinned_entry *e, const struct stamp *baseline,
+static int thin_chunks(struct index *i, struct thinned_entry *e, const struct thin_ground *ground,
                        struct thin_result *result, struct error *err) {
-    AUTO_THINNING t = {.entry = e, .baseline = baseline};
+    AUTO_THINNING t = {.entry = e, .ground = ground};
     AUTO(kv_txn) txn = NULL;
     struct thinned_entry moved = *e;
     t.chosen = malloc(STEP_CHANGES * sizeof *t.chosen);
     if (t.chosen == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
+    rangeset_init(&t.written, THIN_RANGES);
     int code = index_read(i, &t.reader, err);
     if (code == 0)
         code = piece_walk_create(t.reader, WALK_ALL, &e->path, 1, 0, &t.walk, err);
+    if (code == 0 && ground->over_path != 0)
+        code = piece_walk_create(t.reader, WALK_ALL, &ground->over_path, 1, 0, &t.over, err);
     if (code == 0)
         code = choose_some(&t, &moved.next_chunk, err);
     if (code == 0)
@@ -280,7 +307,7 @@ static int choose_history(struct kv_txn *t, struct thinned_entry *e, struct stam
     struct stamp from = e->next;
     size_t seen = 0;
     bool go;
-    if (from.time_ns <= e->from_ns)
+    if (e->from_ns > 0 && from.time_ns <= e->from_ns)
         from = (struct stamp){.time_ns = e->from_ns + 1};
     int code = blocks_open(t, TABLE_HISTORY, &c, err);
     if (code == 0)
@@ -325,10 +352,10 @@ static int thin_history(struct index *i, struct thinned_entry *e, struct error *
     return code;
 }
 
-int index_thin(struct index *i, struct thinned_entry *e, const struct stamp *baseline,
+int index_thin(struct index *i, struct thinned_entry *e, const struct thin_ground *ground,
                struct thin_result *result, struct error *err) {
     if (e->next_chunk == THINNED_DONE)
         return 0;
-    return e->next_chunk < THINNED_HISTORY ? thin_chunks(i, e, baseline, result, err)
+    return e->next_chunk < THINNED_HISTORY ? thin_chunks(i, e, ground, result, err)
                                            : thin_history(i, e, err);
 }

@@ -8,6 +8,9 @@
  * taken out. One that begins at 0 is the path's horizon: what was before is folded into what it was
  * at `until`.
  *
+ * A baseline's base path is thinned up to the horizon, too: what was written over its pieces by
+ * then, on the path that the baseline is of, hides them.
+ *
  * Gaps, floors and what is waiting to be derived are never taken out; nor are changes that lie in
  * chunks of a higher level (an UNMAP of very much), which have no payload worth it.
  */
@@ -53,12 +56,19 @@ struct thin_result {
     uint64_t changes; /* that were taken out */
     uint64_t bytes;   /* of their ranges that had a payload */
 };
+/* What hides changes of the path beside those of its own. */
+struct thin_ground {
+    struct stamp baseline; /* everything older; all zeros: nothing */
+    /* Of the base path of a baseline: what was written over it, on the path that the baseline is
+     * of, since that. 0: it is no base path. */
+    uint64_t over_path;
+    struct stamp over_since;
+};
 /*
  * One step of taking out, in a short transaction of its own, and `e` moves on, to THINNED_DONE at
- * last. `baseline`: of the path's volume, the newest one up to e->until_ns; all zeros: none. By one
- * thread. The results are added.
+ * last. By one thread. The results are added.
  */
-int index_thin(struct index *i, struct thinned_entry *e, const struct stamp *baseline,
+int index_thin(struct index *i, struct thinned_entry *e, const struct thin_ground *ground,
                struct thin_result *result, struct error *err);
 
 /* --- how much is kept --------------------------------------------------------------------------

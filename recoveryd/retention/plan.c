@@ -172,6 +172,19 @@ static int leave_stretches(struct planning *p, uint64_t *cut_ns) {
     return 0;
 }
 
+struct base_plan {
+    struct planning *planning;
+    int code;
+};
+
+/* What the baselines up to the horizon held is thinned, too. */
+static bool plan_base(void *context, const struct floor *floor) {
+    struct base_plan *b = context;
+    if (floor->kind == FLOOR_ZERO && floor->base_path != 0)
+        b->code = add(b->planning, floor->base_path, 0, b->planning->plan->cut_ns);
+    return b->code == 0;
+}
+
 static int plan_horizon(struct planning *p) {
     uint64_t horizon_ns;
     uint64_t slack_ns = most(p->rule->step_ns, most(p->rule->until_ns, p->rule->every_ns) / SHARE);
@@ -189,8 +202,15 @@ static int plan_horizon(struct planning *p) {
     if (code != 0 || cut_ns <= horizon_ns)
         return code;
     p->plan->cut_ns = cut_ns;
-    for (size_t i = 0; code == 0 && i < p->v->path_count; i++)
+    for (size_t i = 0; code == 0 && i < p->v->path_count; i++) {
+        struct base_plan bases = {.planning = p};
         code = add(p, p->v->paths[i].path, 0, cut_ns);
+        if (code == 0)
+            code =
+                index_each_floor(p->reader, p->v->paths[i].path, cut_ns, plan_base, &bases, p->err);
+        if (code == 0)
+            code = bases.code;
+    }
     return code;
 }
 

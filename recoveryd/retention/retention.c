@@ -30,23 +30,64 @@ static void moment_release(struct moment *m) {
 /* --- taking out ----------------------------------------------------------------------------------
  */
 
+struct floor_search {
+    uint64_t base_path;  /* whose baseline is looked for; 0: none is */
+    struct stamp newest; /* baseline */
+    struct stamp own;    /* that of the base path */
+    bool found;
+};
+
 static bool take_baseline(void *context, const struct floor *floor) {
-    struct stamp *newest = context;
-    if (floor->kind == FLOOR_ZERO && stamp_compare(&floor->stamp, newest) > 0)
-        *newest = floor->stamp;
+    struct floor_search *search = context;
+    if (floor->kind != FLOOR_ZERO)
+        return true;
+    if (stamp_compare(&floor->stamp, &search->newest) > 0)
+        search->newest = floor->stamp;
+    if (search->base_path != 0 && floor->base_path == search->base_path) {
+        search->own = floor->stamp;
+        search->found = true;
+    }
     return true;
 }
 
-/* The newest one of the volume that the path belongs to. */
-static int find_baseline(const struct moment *m, const struct thinned_entry *e,
-                         struct stamp *baseline, struct error *err) {
-    const struct volume *v = volume_of_path(&m->volumes, e->path);
+/* Of a volume's path: the newest baseline of the volume hides what is older. */
+static int ground_of_path(const struct moment *m, const struct thinned_entry *e,
+                          const struct volume *v, struct thin_ground *ground, struct error *err) {
+    struct floor_search search = {0};
     int code = 0;
-    *baseline = (struct stamp){0};
-    for (size_t i = 0; code == 0 && v != NULL && i < v->path_count; i++)
-        code = index_each_floor(m->reader, v->paths[i].path, e->until_ns, take_baseline, baseline,
-                                err);
+    for (size_t i = 0; code == 0 && i < v->path_count; i++)
+        code =
+            index_each_floor(m->reader, v->paths[i].path, e->until_ns, take_baseline, &search, err);
+    ground->baseline = search.newest;
     return code;
+}
+
+/* Of a base path: a newer baseline of the same path hides all of it, or else what was written. */
+static int ground_of_base(const struct moment *m, const struct thinned_entry *e,
+                          struct thin_ground *ground, struct error *err) {
+    struct floor_search search = {.base_path = e->path};
+    int code = 0;
+    for (size_t i = 0; code == 0 && !search.found && i < m->volumes.count; i++) {
+        const struct volume *v = &m->volumes.volumes[i];
+        for (size_t k = 0; code == 0 && !search.found && k < v->path_count; k++) {
+            search.newest = (struct stamp){0};
+            code = index_each_floor(m->reader, v->paths[k].path, e->until_ns, take_baseline,
+                                    &search, err);
+            ground->over_path = v->paths[k].path;
+        }
+    }
+    if (code != 0 || !search.found)
+        return code != 0 ? code : error_set(err, ERR_FORMAT, "a base path without its baseline");
+    ground->over_since = search.own;
+    if (stamp_compare(&search.newest, &search.own) > 0)
+        ground->baseline = search.newest;
+    return 0;
+}
+
+static int find_ground(const struct moment *m, const struct thinned_entry *e,
+                       struct thin_ground *ground, struct error *err) {
+    const struct volume *v = volume_of_path(&m->volumes, e->path);
+    return v != NULL ? ground_of_path(m, e, v, ground, err) : ground_of_base(m, e, ground, err);
 }
 
 /* Whoever waits for the writer's lock comes between. */
@@ -55,7 +96,7 @@ static void rest(uint64_t ns) {
     nanosleep(&pause, NULL);
 }
 
-static int take_out(struct store *s, struct thinned_entry *e, const struct stamp *baseline,
+static int take_out(struct store *s, struct thinned_entry *e, const struct thin_ground *ground,
                     struct error *err) {
     struct mono start = clock_mono();
     struct thin_result result = {0};
@@ -63,7 +104,7 @@ static int take_out(struct store *s, struct thinned_entry *e, const struct stamp
     while (code == 0 && e->next_chunk != THINNED_DONE && clock_since_ns(start) < WORK_NS &&
            !stop_requested()) {
         struct mono step = clock_mono();
-        code = index_thin(s->index, e, baseline, &result, err);
+        code = index_thin(s->index, e, ground, &result, err);
         rest(clock_since_ns(step));
     }
     log_debug("retention: %" PRIu64 " changes, %" PRIu64 " bytes of path %016" PRIx64 " let go",
@@ -74,7 +115,7 @@ static int take_out(struct store *s, struct thinned_entry *e, const struct stamp
 /* *found: there is a stretch that is not done. */
 static int go_on(struct store *s, bool *found, struct error *err) {
     struct thinned_entry e;
-    struct stamp baseline = {0};
+    struct thin_ground ground = {0};
     AUTO_MOMENT m = {0};
     int code = index_read(s->index, &m.reader, err);
     if (code == 0)
@@ -83,10 +124,10 @@ static int go_on(struct store *s, bool *found, struct error *err) {
     if (code == 0)
         code = volume_list_read(m.reader, &m.volumes, err);
     if (code == 0)
-        code = find_baseline(&m, &e, &baseline, err);
+        code = find_ground(&m, &e, &ground, err);
     index_reader_close(take_pointer(&m.reader)); /* it would hold what is let go */
     if (code == 0)
-        code = take_out(s, &e, &baseline, err);
+        code = take_out(s, &e, &ground, err);
     return code == ERR_NOT_FOUND ? 0 : code;
 }
 

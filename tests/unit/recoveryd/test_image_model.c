@@ -376,8 +376,8 @@ static uint64_t thin_all(struct history *h, size_t committed) {
         if (code == ERR_NOT_FOUND)
             return result.changes;
         rig_ok(&h->rig, code);
-        struct stamp baseline = newest_baseline(h, e.until_ns, committed);
-        rig_ok(&h->rig, index_thin(h->rig.store->index, &e, &baseline, &result, &h->rig.err));
+        struct thin_ground ground = {.baseline = newest_baseline(h, e.until_ns, committed)};
+        rig_ok(&h->rig, index_thin(h->rig.store->index, &e, &ground, &result, &h->rig.err));
         cr_assert_lt(steps, 10000, "it does not end");
     }
 }

@@ -372,13 +372,14 @@ static void check_same(struct model *m, struct index_reader *before, struct inde
 }
 
 static void thin_all(struct model *m, const struct stamp *baseline, struct thin_result *result) {
+    const struct thin_ground ground = {.baseline = *baseline};
     for (int code = 0; code == 0;) {
         struct thinned_entry e;
         AUTO(index_reader) r = rig_reader(&m->rig);
         code = index_next_thinning(r, &e, &m->rig.err);
         index_reader_close(take_pointer(&r));
         if (code == 0)
-            rig_ok(&m->rig, index_thin(m->rig.store->index, &e, baseline, result, &m->rig.err));
+            rig_ok(&m->rig, index_thin(m->rig.store->index, &e, &ground, result, &m->rig.err));
         if (code == 0 && pick(m, 10) == 0) {
             rig_close(&m->rig); /* it goes on where it was */
             rig_open(&m->rig);

@@ -1,4 +1,5 @@
 /* What a rule keeps can be restored, what it does not cannot, and its room is given back. */
+#include "recoveryd/image/baseline.h"
 #include "recoveryd/image/volume_kept.h"
 #include "recoveryd/index/thinned.h"
 #include "recoveryd/retention/plan.h"
@@ -240,6 +241,61 @@ Test(retention, what_waits_to_be_derived_holds_it_back) {
     run(&p);
     cr_assert_lt(volume(&p)->first_ns, stamp.time_ns);
     cr_assert_gt(volume(&p)->first_ns, stamp.time_ns - HOUR);
+    past_end(&p);
+}
+
+/* A baseline of a file: block n holds 200 + n. */
+static void take_baseline(struct past *p) {
+    char file[96];
+    uint8_t data[BLOCK];
+    struct baseline_options options = {.file = file};
+    struct baseline_result result;
+    snprintf(file, sizeof file, "%s/base.img", p->rig.base);
+    FILE *f = fopen(file, "w");
+    cr_assert_not_null(f);
+    for (int block = 0; block < BLOCKS; block++) {
+        memset(data, 200 + block, sizeof data);
+        cr_assert_eq(fwrite(data, 1, sizeof data, f), sizeof data);
+    }
+    fclose(f);
+    rig_ok(&p->rig, baseline_from_file(p->rig.store, volume(p), &options, &result, &p->rig.err));
+    unlink(file);
+}
+
+static uint8_t byte_at(struct past *p, uint64_t time_ns, uint64_t block) {
+    struct rig_byte byte = rig_byte_at(&p->rig, p->path, time_ns, block * BLOCK);
+    cr_assert(byte.exact);
+    return byte.value;
+}
+
+/* What was written over a baseline by the horizon is folded into it; the rest of it stays. */
+Test(retention, the_baseline_gives_way_to_what_was_written_over_it) {
+    struct past p = {0};
+    uint64_t end_ns = START + 10 * DAY;
+    rig_start(&p.rig);
+    p.path = rig_path(&p.rig, 1, 1, "iqn.x:a", "naa.1", (uint64_t)BLOCK * BLOCKS, START);
+    rig_stream(&p.rig, 1, 1, START, end_ns, false);
+    rig_commit(&p.rig);
+    take_baseline(&p);
+    take_baseline(&p); /* the newest word counts: the first one goes wholly */
+    cr_assert_eq(held(&p), (uint64_t)(2 * BLOCKS) * BLOCK);
+    for (uint64_t block = 0; block < 3; block++) {
+        struct stamp stamp = {START + DAY + block, 1, 1, 1 + block};
+        rig_fill(&p.rig, p.path, stamp, 0, block * BLOCK, BLOCK, (uint8_t)(1 + block));
+    }
+    /* Behind the horizon: before it, the baseline shows. */
+    struct stamp late = {end_ns - HOUR, 1, 1, 10};
+    rig_fill(&p.rig, p.path, late, 0, 3 * BLOCK, BLOCK, 99);
+    rig_commit(&p.rig);
+    set_rule(&p, (struct retention_entry){.every_ns = DAY});
+    run(&p);
+    cr_assert_eq(volume(&p)->first_ns, end_ns - DAY);
+    for (uint64_t block = 0; block < BLOCKS; block++) {
+        uint8_t old = (uint8_t)(block < 3 ? 1 + block : 200 + block);
+        cr_assert_eq(byte_at(&p, end_ns - DAY, block), old);
+        cr_assert_eq(byte_at(&p, end_ns, block), block == 3 ? 99 : old);
+    }
+    cr_assert_lt(held(&p), (uint64_t)(2 * BLOCKS) * BLOCK);
     past_end(&p);
 }
 
