@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/stop.h"
+#include "proto/limits.h"
 #include "proto/stamp.h"
 #include "tap/capture/capture.h"
 #include "tap/checkpoint.h"
@@ -12,17 +13,20 @@
 #include "tap/publish/decode.h"
 #include "tap/publish/link.h"
 #include "tap/publish/publisher.h"
+#include "tap/publish/spool.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* 48 batches of about half a MiB bound what is under way and what waits. */
-enum { BATCHES = 48, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
+enum { FEWEST_BATCHES = 16, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 #define HEARTBEAT_NS     (250 * NS_PER_MS)
 #define IDLE_WAIT_NS     (20 * NS_PER_MS)
 #define DRAIN_SLICE_NS   (500 * NS_PER_MS)
+#define WELCOME_SLICE_NS (50 * NS_PER_MS)
 #define STOP_PATIENCE_NS (10 * NS_PER_SECOND)
+/* When all is on disk, nobody has to wait for long. */
+#define SPOOL_PATIENCE_NS (2 * NS_PER_SECOND)
 /* Longer than a portal has for a step: one that keeps silent has failed by then. */
 #define IDENTIFY_PATIENCE_NS (8 * NS_PER_SECOND)
 #define CHECKPOINT_NS        NS_PER_SECOND
@@ -35,11 +39,14 @@ struct monitor {
     struct pipeline *pipeline;
     struct decode_sink *decode;
     struct batch_pool *pool;
-    struct link *link;
+    struct spool *spool; /* NULL: nothing is sent */
+    struct link *links[SPOOL_SINKS];
+    unsigned link_count;
     struct publisher *publisher;
     struct identify *identify; /* NULL: not allowed */
     bool live;
-    bool begun; /* the stream has said from when on it watches */
+    bool unwanted; /* it is a file, and no sink ever answered */
+    bool begun;    /* the stream has said from when on it watches */
     uint64_t stream;
     struct mono saved_at;
     uint64_t packets;
@@ -53,7 +60,9 @@ static void monitor_release(struct monitor *m) {
     identify_destroy(m->identify);
     pipeline_destroy(m->pipeline);
     publisher_destroy(m->publisher);
-    link_destroy(m->link);
+    for (unsigned i = 0; i < m->link_count; i++)
+        link_destroy(m->links[i]);
+    spool_destroy(m->spool);
     batch_pool_destroy(m->pool);
     decode_destroy(m->decode);
     capture_destroy(m->capture);
@@ -76,35 +85,105 @@ static int open_capture(struct monitor *m, struct error *err) {
     return code;
 }
 
-static int open_link(struct monitor *m, uint64_t stream, struct error *err) {
+static size_t pool_count(const struct monitor *m) {
+    uint64_t count = m->settings->buffer_bytes / LIMIT_BATCH_TARGET_BYTES;
+    return count > FEWEST_BATCHES ? (size_t)count : FEWEST_BATCHES;
+}
+
+/* Traffic does not wait, but a file does. */
+static enum spool_full when_full(const struct monitor *m) {
+    if (m->settings->full_is_set)
+        return m->settings->full;
+    return m->live ? SPOOL_OLDEST : SPOOL_WAIT;
+}
+
+static unsigned required_sinks(const struct monitor *m) {
+    unsigned sinks = m->settings->log_count + 1;
+    return m->settings->required > 0 ? (unsigned)m->settings->required : sinks;
+}
+
+static int open_spool(struct monitor *m, struct error *err) {
     const struct settings *s = m->settings;
-    struct link_options options = {.endpoint = s->to,
+    unsigned sinks = s->log_count + 1;
+    struct spool_options options = {.dir = s->spool,
+                                    .monitor = stamp_monitor_id(s->monitor),
+                                    .stream = clock_wall_ns(),
+                                    .bound_bytes =
+                                        s->spool != NULL ? s->spool_bytes : s->buffer_bytes,
+                                    .full = when_full(m),
+                                    .sinks = sinks,
+                                    .required = required_sinks(m),
+                                    .pool = m->pool,
+                                    .pool_count = pool_count(m)};
+    int code = spool_create(&options, &m->spool, err);
+    if (code == 0)
+        m->stream = spool_stream(m->spool);
+    return code;
+}
+
+static int open_link(struct monitor *m, unsigned sink, struct error *err) {
+    const struct settings *s = m->settings;
+    struct link_options options = {.endpoint = sink == 0 ? s->to : s->logs[sink - 1],
                                    .monitor = s->monitor,
-                                   .stream = stream,
-                                   .pool = m->pool,
-                                   .lanes = (unsigned)s->lanes};
-    int code = link_create(&options, BATCHES, &m->link, err);
-    if (code < 0 || m->live)
-        return code;
-    return link_wait_welcome(m->link, s->connect_timeout_s * NS_PER_SECOND, err);
+                                   .lanes = (unsigned)s->lanes,
+                                   .spool = m->spool,
+                                   .sink = sink};
+    int code = link_create(&options, &m->links[sink], err);
+    if (code == 0)
+        m->link_count = sink + 1;
+    return code;
+}
+
+static unsigned count_welcomes(struct monitor *m) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < m->link_count; i++)
+        count += link_is_welcome(m->links[i]);
+    return count;
+}
+
+/* A file is not begun when nobody is there to take it, and it could not be kept. */
+static int await_welcome(struct monitor *m, struct error *err) {
+    uint64_t patience_ns = m->settings->connect_timeout_s * NS_PER_SECOND;
+    struct mono begun = clock_mono();
+    if (m->live || m->settings->spool != NULL)
+        return 0;
+    for (unsigned i = 0; count_welcomes(m) < required_sinks(m); i = (i + 1) % m->link_count) {
+        if (link_is_welcome(m->links[i]))
+            continue;
+        uint64_t waited_ns = clock_since_ns(begun);
+        uint64_t slice_ns = m->link_count > 1 ? WELCOME_SLICE_NS : patience_ns;
+        int code = link_wait_welcome(m->links[i], slice_ns, err);
+        if (code < 0 && (code != ERR_NET || waited_ns + slice_ns >= patience_ns))
+            return code;
+        if (code < 0 && spool_check(m->spool, err) < 0)
+            return err->code;
+    }
+    return 0;
+}
+
+static int open_sinks(struct monitor *m, struct error *err) {
+    int code = open_spool(m, err);
+    for (unsigned i = 0; i <= m->settings->log_count && code == 0; i++)
+        code = open_link(m, i, err);
+    return code == 0 ? await_welcome(m, err) : code;
 }
 
 static int open_publisher(struct monitor *m, struct error *err) {
-    uint64_t stream = m->stream = clock_wall_ns();
     struct outlet outlet;
     size_t outlets = 0;
-    m->pool = batch_pool_create(BATCHES);
+    m->stream = clock_wall_ns();
+    m->pool = batch_pool_create(pool_count(m));
     if (m->pool == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     if (strcmp(m->settings->to, SETTINGS_NULL_SINK) != 0) {
-        int code = open_link(m, stream, err);
+        int code = open_sinks(m, err);
         if (code < 0)
             return code;
-        outlet = link_outlet(m->link);
+        outlet = spool_outlet(m->spool);
         outlets = 1;
     }
-    m->publisher =
-        publisher_create(stamp_monitor_id(m->settings->monitor), stream, m->pool, &outlet, outlets);
+    m->publisher = publisher_create(stamp_monitor_id(m->settings->monitor), m->stream, m->pool,
+                                    &outlet, outlets);
     return m->publisher != NULL ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
@@ -183,10 +262,9 @@ static struct publisher_vitals read_vitals(struct monitor *m) {
                                      .clock_error_ns = clock_error(m)};
 }
 
-/* While the link is behind, heartbeats would take the room of updates: the lag that shows is real.
- */
-static bool link_is_behind(struct monitor *m) {
-    return m->link != NULL && batch_pool_is_scarce(m->pool);
+/* While all is behind, heartbeats would take the room of updates: the lag that shows is real. */
+static bool is_behind(struct monitor *m) {
+    return m->spool != NULL && batch_pool_is_scarce(m->pool);
 }
 
 /* What a file tells is no news: the storage may hold something else by now. */
@@ -235,7 +313,7 @@ static void await_identities(struct monitor *m) {
 
 static void heartbeat(struct monitor *m, uint64_t seen_ns) {
     look_for_identities(m);
-    if (link_is_behind(m))
+    if (is_behind(m))
         return;
     struct publisher_vitals vitals = read_vitals(m);
     if (m->publisher != NULL)
@@ -330,7 +408,7 @@ static void take_packet(struct monitor *m, const struct packet *packet) {
 
 static void take_quiet(struct monitor *m, uint64_t quiet_until_ns) {
     pipeline_tick(m->pipeline, quiet_until_ns);
-    if (m->publisher != NULL && !link_is_behind(m))
+    if (m->publisher != NULL && !is_behind(m))
         publisher_flush(m->publisher);
     if (clock_since_ns(m->looked_at) < HEARTBEAT_NS)
         return;
@@ -368,25 +446,42 @@ static int watch(struct monitor *m, struct error *err) {
             continue;
         if (stop_requested())
             return 0;
-        int code = m->link != NULL ? link_check(m->link, err) : 0;
+        int code = m->spool != NULL ? spool_check(m->spool, err) : 0;
         if (code < 0)
             return code;
     }
 }
 
-/* Waits for the last acknowledgement; a stop shortens the patience. */
+/* What is not acknowledged is kept for the next start. */
+static int leave_in_spool(struct monitor *m, struct error *err) {
+    int code = spool_wait_safe(m->spool, STOP_PATIENCE_NS, err);
+    if (code == 0)
+        log_info("%" PRIu64 " bytes that are not acknowledged stay in %s for the next start",
+                 spool_backlog(m->spool), m->settings->spool);
+    return code;
+}
+
+/* A stop shortens the patience, and so does a file that nobody at all wants. */
+static bool has_waited_enough(const struct monitor *m, struct mono begun, struct mono stopped) {
+    uint64_t patience_ns = m->settings->spool != NULL ? SPOOL_PATIENCE_NS : STOP_PATIENCE_NS;
+    if (stopped.ns != 0)
+        return clock_since_ns(stopped) > patience_ns;
+    return m->unwanted && clock_since_ns(begun) > m->settings->connect_timeout_s * NS_PER_SECOND;
+}
+
+/* Waits for the last acknowledgement. */
 static int drain(struct monitor *m, struct error *err) {
+    struct mono begun = clock_mono();
     struct mono stopped = {0};
     for (;;) {
-        int code = link_wait_drained(m->link, DRAIN_SLICE_NS, err);
-        if (code == 0 || link_check(m->link, NULL) < 0)
+        int code = spool_wait_drained(m->spool, DRAIN_SLICE_NS, err);
+        if (code == 0 || spool_check(m->spool, NULL) < 0)
             return code;
-        if (!stop_requested())
-            continue;
-        if (stopped.ns == 0)
+        if (stop_requested() && stopped.ns == 0)
             stopped = clock_mono();
-        if (clock_since_ns(stopped) > STOP_PATIENCE_NS)
-            return code;
+        m->unwanted = !m->live && count_welcomes(m) == 0;
+        if (has_waited_enough(m, begun, stopped))
+            return m->settings->spool != NULL ? leave_in_spool(m, err) : code;
     }
 }
 
@@ -405,7 +500,7 @@ static uint64_t end_pipeline(struct monitor *m, struct buffer *file) {
     return pending_ns <= newest_ns ? pending_ns - 1 : newest_ns;
 }
 
-/* Behind the last record, and after it is durable. */
+/* Behind the last record, and after it is on stable storage, here or there. */
 static int write_checkpoint(struct monitor *m, struct buffer *file, struct error *err) {
     if (file->data == NULL)
         return 0;
@@ -431,12 +526,17 @@ static int finish(struct monitor *m, struct error *err) {
         publisher_suspend(m->publisher, last_ns, &vitals);
     else
         publisher_end(m->publisher, last_ns, &vitals);
-    int code = m->link != NULL ? drain(m, err) : 0;
+    int code = m->spool != NULL ? drain(m, err) : 0;
     if (code == 0)
         code = write_checkpoint(m, &file, err);
-    if (m->link == NULL)
+    if (m->spool == NULL)
         return code;
-    if (code == 0)
+    if (code == 0 && m->unwanted)
+        return error_set(err, ERR_NET,
+                         "no recovery server answered at %s; the next start with %s "
+                         "sends what is there",
+                         m->settings->to, m->settings->spool);
+    if (code == 0 && spool_backlog(m->spool) == 0)
         log_info("%" PRIu64 " updates (%" PRIu64 " bytes) and %" PRIu64 " gaps are durable at %s",
                  publisher_updates(m->publisher), publisher_update_bytes(m->publisher),
                  publisher_gaps(m->publisher), m->settings->to);
@@ -447,7 +547,7 @@ static int finish(struct monitor *m, struct error *err) {
 static int watch_and_finish(struct monitor *m, struct error *err) {
     struct error late = {0};
     int watched = watch(m, err);
-    if (m->link != NULL && link_check(m->link, err) < 0)
+    if (m->spool != NULL && spool_check(m->spool, err) < 0)
         return err->code;
     int finished = finish(m, watched < 0 ? &late : err);
     return watched < 0 ? watched : finished;

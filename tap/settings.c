@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 enum { DEFAULT_LANES = 2, MAX_LANES = 16, DEFAULT_CONNECT_TIMEOUT_S = 10 };
-#define MAX_CLOCK_ERROR_NS (86400 * UINT64_C(1000000000))
-#define DEFAULT_RING_BYTES (UINT64_C(32) << 20)
+#define MAX_CLOCK_ERROR_NS   (86400 * UINT64_C(1000000000))
+#define DEFAULT_RING_BYTES   (UINT64_C(32) << 20)
+#define DEFAULT_BUFFER_BYTES (UINT64_C(64) << 20)
+#define DEFAULT_SPOOL_BYTES  (UINT64_C(10) << 30)
 
 static int keep(struct settings *s, const char *value, const char **to, struct error *err) {
     if (s->owned_count == sizeof s->owned / sizeof s->owned[0])
@@ -47,6 +49,48 @@ static int set_file(void *into, const char *value, struct error *err) {
 static int set_to(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     return keep(s, value, &s->to, err);
+}
+
+static int set_log(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    if (s->log_count == SETTINGS_LOGS)
+        return error_set(err, ERR_USAGE, "more than %d LOGs", SETTINGS_LOGS);
+    int code = keep(s, value, &s->logs[s->log_count], err);
+    if (code == 0)
+        s->log_count++;
+    return code;
+}
+
+static int set_require(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    s->required = strcmp(value, "any") == 0 ? 1 : 0;
+    if (s->required == 1 || strcmp(value, "all") == 0)
+        return 0;
+    return options_number("require", value, 1, SPOOL_SINKS, &s->required, err);
+}
+
+static int set_spool_full(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    static const char *const names[] = {
+        [SPOOL_WAIT] = "wait", [SPOOL_OLDEST] = "oldest", [SPOOL_NEWEST] = "newest"};
+    s->full_is_set = true;
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            s->full = (enum spool_full)i;
+            return 0;
+        }
+    }
+    return error_set(err, ERR_USAGE, "--spool-full: '%s' is not oldest, newest or wait", value);
+}
+
+static int set_spool_size(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_bytes("spool-size", value, 16 << 20, UINT64_C(1) << 50, &s->spool_bytes, err);
+}
+
+static int set_buffer(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_bytes("buffer", value, 8 << 20, UINT64_C(1) << 40, &s->buffer_bytes, err);
 }
 
 static int set_monitor(void *into, const char *value, struct error *err) {
@@ -191,6 +235,11 @@ static const struct option_row rows[] = {
     {'r', "read", "FILE", "read a pcap or pcapng file (also .xz .zst .gz); several merge by time",
      set_file},
     {0, "to", "ENDPOINT", "the recovery server: tcp://HOST:PORT or ipc://PATH", set_to},
+    {0, "log", "ENDPOINT", "another sink for all records, as --to; may be given several times",
+     set_log},
+    {0, "require", "any|all|N",
+     "how many of --to and --log must have a record before it is let go of (default all)",
+     set_require},
     {0, "monitor", "NAME", "this monitor's name (default: the host's)", set_monitor},
     {0, "decode", NULL, "print one JSON object per update instead of sending", set_decode},
     {0, "interfaces", NULL, "list what could be captured on, and what may lose packets there",
@@ -199,7 +248,17 @@ static const struct option_row rows[] = {
     {0, "filter", "BPF", "capture only what this expression lets through", set_filter},
     {0, "fcid-map", "FILE", "names of Fibre Channel ports whose logins are not seen: FCID WWPN",
      set_fcid_map},
-    {0, "spool", "DIR", "keep in DIR what the next start needs to go on without a gap", set_spool},
+    {0, "spool", "DIR",
+     "keep in DIR what is not acknowledged, and what the next start needs to go on without a gap",
+     set_spool},
+    {0, "spool-size", "BYTES", "most that the spool may take (default 10G)", set_spool_size},
+    {0, "spool-full", "WHAT",
+     "when spool or buffer is full: oldest (default with -i) or newest updates become gaps, or "
+     "wait "
+     "(default with -r)",
+     set_spool_full},
+    {0, "buffer", "BYTES",
+     "memory for what is not acknowledged, or not in the spool yet (default 64M)", set_buffer},
     {0, "time", "CLOCK",
      "whose stamps to use: capture (default), erspan, metamako, exablaze, exalink, arista, "
      "arista7150, vss",
@@ -240,6 +299,8 @@ static const struct option_set options = {
 void settings_init(struct settings *s) {
     *s = (struct settings){.lanes = DEFAULT_LANES,
                            .ring_bytes = DEFAULT_RING_BYTES,
+                           .buffer_bytes = DEFAULT_BUFFER_BYTES,
+                           .spool_bytes = DEFAULT_SPOOL_BYTES,
                            .connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S,
                            .pipeline = pipeline_default_options(),
                            .log_level = LOG_LEVEL_INFO};
@@ -251,6 +312,16 @@ void settings_release(struct settings *s) {
     for (unsigned i = 0; i < s->owned_count; i++)
         free(s->owned[i]);
     s->owned_count = 0;
+}
+
+static int check_sinks(const struct settings *s, struct error *err) {
+    bool nothing = s->to == NULL || strcmp(s->to, SETTINGS_NULL_SINK) == 0;
+    if (s->log_count > 0 && nothing)
+        return error_set(err, ERR_USAGE, "--log goes with --to a recovery server");
+    if (s->required > s->log_count + 1)
+        return error_set(err, ERR_USAGE, "--require %u: there are only %u sinks",
+                         (unsigned)s->required, s->log_count + 1);
+    return 0;
 }
 
 static int check(const struct settings *s, struct error *err) {
@@ -270,6 +341,9 @@ static int check(const struct settings *s, struct error *err) {
         return error_set(err, ERR_USAGE, "--decode sends nothing: leave out --to");
     if (!s->decode && s->to == NULL)
         return error_set(err, ERR_USAGE, "where to? give --to ENDPOINT (or --decode)");
+    int code = check_sinks(s, err);
+    if (code < 0)
+        return code;
     if (!s->identify && (s->identify_as != NULL || s->identify_chap != NULL))
         return error_set(err, ERR_USAGE, "nobody is asked who they are: say --identify too");
     return 0;

@@ -9,12 +9,14 @@
 #include "proto/limits.h"
 #include "tap/decap/device_time.h"
 #include "tap/pipeline.h"
+#include "tap/publish/spool.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
     SETTINGS_SOURCES = 64,
+    SETTINGS_LOGS = SPOOL_SINKS - 1,
     SETTINGS_LIVE_AUDIT = 64, /* unless told otherwise: one READ in so many is compared */
 };
 
@@ -24,6 +26,13 @@ struct settings {
     const char *files[SETTINGS_SOURCES];
     unsigned file_count;
     const char *to; /* endpoint, or "null:" */
+    const char *logs[SETTINGS_LOGS];
+    unsigned log_count;
+    uint64_t required; /* how many of all these must have a record; 0: all */
+    enum spool_full full;
+    bool full_is_set;
+    uint64_t buffer_bytes;
+    uint64_t spool_bytes;
     char monitor[LIMIT_NAME_BYTES + 1];
     bool decode;
     bool list_interfaces;
@@ -31,7 +40,7 @@ struct settings {
     enum device_clock clock;
     const char *filter;
     const char *fcid_map; /* a file; NULL: none */
-    const char *spool;    /* a directory; NULL: nothing is kept for the next start */
+    const char *spool;    /* a directory; NULL: nothing is kept on disk */
     uint64_t lanes;
     uint64_t ring_bytes;
     uint64_t connect_timeout_s;

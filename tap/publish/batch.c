@@ -133,14 +133,32 @@ void batch_hold(struct batch *batch) {
     pthread_mutex_unlock(&batch->pool->lock);
 }
 
+struct batch *batch_copy(const struct batch *batch) {
+    struct batch *copy = calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    *copy = *batch;
+    copy->references = 1;
+    copy->loose = true;
+    copy->frame = (struct buffer){.limit = batch->frame.length};
+    buffer_put(&copy->frame, batch->frame.data, batch->frame.length);
+    if (!copy->frame.failed)
+        return copy;
+    batch_free(copy);
+    return NULL;
+}
+
 void batch_put(struct batch *batch) {
     struct batch_pool *pool = batch->pool;
     pthread_mutex_lock(&pool->lock);
-    if (--batch->references == 0) {
+    bool last = --batch->references == 0;
+    if (last && !batch->loose) {
         batch->next_free = pool->free;
         pool->free = batch;
         pool->idle++;
         pthread_cond_signal(&pool->came_back);
     }
     pthread_mutex_unlock(&pool->lock);
+    if (last && batch->loose)
+        batch_free(batch);
 }

@@ -28,6 +28,7 @@ struct batch {
     uint64_t updates;
     struct batch_pool *pool;
     int references; /* guarded by the pool's lock */
+    bool loose;     /* a copy: does not go back */
     struct batch *next_free;
 };
 
@@ -45,6 +46,11 @@ struct batch *batch_pool_take(struct batch_pool *pool);
 bool batch_pool_is_scarce(struct batch_pool *pool);
 /* Wakes whoever waits: nothing will come back any more. */
 void batch_pool_close(struct batch_pool *pool);
+/*
+ * A filled batch in no more memory than it needs, which does not count among those of the pool: for
+ * whoever keeps it for long. NULL: out of memory.
+ */
+struct batch *batch_copy(const struct batch *batch);
 /* One more user of a filled batch. */
 void batch_hold(struct batch *batch);
 void batch_put(struct batch *batch);
