@@ -6,7 +6,7 @@
 #include "proto/limits.h"
 #include "proto/message.h"
 #include "proto/stamp.h"
-#include "tap/publish/link_lane.h"
+#include "tap/publish/link_state.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,60 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { MAX_LANES = 16, POLL_MS = 100, MAX_PENDING = 1024, MAX_CREDIT_BYTES = 64 << 20 };
-#define RETRY_NS     (5 * NS_PER_SECOND)
-#define RETRY_MAX_NS (60 * NS_PER_SECOND)
-
-/* A batch that is not acknowledged yet. */
-struct pending {
-    uint64_t first_order;
-    uint64_t end_order;
-    size_t bytes;
-    bool sent;
-    unsigned lane;
-    struct mono sent_at;
-    uint64_t retry_ns; /* how long to wait for an acknowledgement before it is sent again */
-    struct pending *next;
-};
-
-struct link {
-    /* Fixed at creation. */
-    char *endpoint;
-    char *monitor;
-    uint64_t monitor_id;
-    struct spool *spool;
-    unsigned sink;
-    unsigned lane_count;
-    int wake_fd;
-    pthread_t thread;
-    bool thread_runs;
-
-    /* The thread's own. */
-    uint64_t stream; /* that is spoken of now */
-    struct lanes *lanes;
-    enum lane_state states[MAX_LANES];
-    unsigned next_lane;
-    struct pending *first;
-    struct pending **last;
-    unsigned pending_count;
-    uint64_t credit_bytes;
-    uint64_t under_way_bytes;
-    uint64_t incarnation;
-    uint64_t frontier; /* of the stream, as the server said last */
-    struct rangeset beyond;
-    bool greeted;     /* the server said so of this stream */
-    bool idle;        /* nothing goes on */
-    uint64_t turn_to; /* the stream to be spoken of next; 0: none */
-    struct spool_reader reader;
-    struct spool_piece piece; /* read, and not sent yet */
-    struct spool_reader again;
-
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t changed;
-    bool stopping;
-    bool welcomed;
-    struct error failure; /* code 0: none */
-};
+enum { POLL_MS = 100, MAX_CREDIT_BYTES = 64 << 20 };
 
 static void set_failure(struct link *l, const struct error *err) {
     pthread_mutex_lock(&l->lock);
@@ -77,7 +24,7 @@ static void set_failure(struct link *l, const struct error *err) {
     pthread_mutex_unlock(&l->lock);
 }
 
-static void fail(struct link *l, const struct error *err) {
+void link_fail(struct link *l, const struct error *err) {
     l->idle = true;
     set_failure(l, err);
     spool_lose(l->spool, l->sink, err);
@@ -89,62 +36,6 @@ static void wake(void *context) {
     if (write(l->wake_fd, &one, sizeof one) < 0) {
         /* Full means readable, which is all that is wanted. */
     }
-}
-
-/* --- what is under way ---------------------------------------------------------------------------
- */
-
-static void unsend(struct link *l, struct pending *pending) {
-    if (!pending->sent)
-        return;
-    pending->sent = false;
-    l->under_way_bytes -= pending->bytes;
-}
-
-static void drop_pending(struct link *l, struct pending **at) {
-    struct pending *gone = *at;
-    unsend(l, gone);
-    *at = gone->next;
-    if (l->last == &gone->next)
-        l->last = at;
-    l->pending_count--;
-    free(gone);
-}
-
-static void drop_all(struct link *l) {
-    while (l->first != NULL)
-        drop_pending(l, &l->first);
-}
-
-static void lane_down(struct link *l, unsigned lane) {
-    l->states[lane] = LANE_DOWN;
-    for (struct pending *p = l->first; p != NULL; p = p->next) {
-        if (p->lane == lane)
-            unsend(l, p);
-    }
-}
-
-static bool is_durable(const struct link *l, uint64_t first, uint64_t end) {
-    return end <= l->frontier ||
-           rangeset_contains(&l->beyond, first > l->frontier ? first : l->frontier, end);
-}
-
-/* The reader begins anew behind what the server has. */
-static void rewind_reader(struct link *l) {
-    drop_all(l);
-    spool_give_back(&l->piece);
-    l->reader.stream = l->stream;
-    l->reader.order = l->frontier;
-}
-
-static void take_acknowledged(struct link *l) {
-    for (struct pending **at = &l->first; *at != NULL;) {
-        if (is_durable(l, (*at)->first_order, (*at)->end_order))
-            drop_pending(l, at);
-        else
-            at = &(*at)->next;
-    }
-    spool_acknowledge(l->spool, l->sink, l->stream, l->frontier, &l->beyond);
 }
 
 /* --- which stream is spoken of -------------------------------------------------------------------
@@ -174,22 +65,17 @@ static void speak_of(struct link *l, uint64_t stream) {
     l->frontier = 0;
     rangeset_clear(&l->beyond);
     l->greeted = false;
-    rewind_reader(l);
+    link_rewind(l);
     spool_acknowledge(l->spool, l->sink, stream, 0, NULL);
     if (lanes_open(l->endpoint, l->lane_count, &l->lanes, &err) < 0)
-        fail(l, &err);
+        link_fail(l, &err);
 }
 
 static void next_stream(struct link *l) {
     turn_to(l, spool_next_stream(l->spool, l->stream));
 }
 
-/*
- * What the server lacks of the stream is not in the spool any more, so that it cannot become whole.
- * A new stream begins with a gap behind what there is of the ones before it: an old stream is left
- * alone, and of that of this start no more can be sent until there is a new one.
- */
-static void give_up_stream(struct link *l, const char *why) {
+void link_give_up_stream(struct link *l, const char *why) {
     struct error err;
     if (is_old(l)) {
         log_warning("%s: what is left of an earlier start is not sent: %s", l->endpoint, why);
@@ -198,7 +84,7 @@ static void give_up_stream(struct link *l, const char *why) {
     }
     error_set(&err, ERR_NET, "%s: %s; the next start goes on with a gap that says so", l->endpoint,
               why);
-    fail(l, &err);
+    link_fail(l, &err);
 }
 
 /* --- what the server says ------------------------------------------------------------------------
@@ -240,7 +126,7 @@ static void note_incarnation(struct link *l, uint64_t incarnation, uint64_t fron
                  l->endpoint);
     l->frontier = frontier;
     rangeset_clear(&l->beyond);
-    rewind_reader(l);
+    link_rewind(l);
     uint64_t oldest = spool_next_stream(l->spool, 0);
     if (oldest < l->stream)
         turn_to(l, oldest);
@@ -256,6 +142,11 @@ static void note_welcome(struct link *l) {
         log_info("connected to the recovery server at %s", l->endpoint);
 }
 
+static void note_acknowledged(struct link *l) {
+    link_forget_acknowledged(l);
+    spool_acknowledge(l->spool, l->sink, l->stream, l->frontier, &l->beyond);
+}
+
 static void take_welcome(struct link *l, unsigned lane, const struct message_welcome *welcome) {
     note_welcome(l);
     note_incarnation(l, welcome->incarnation, welcome->frontier);
@@ -267,9 +158,9 @@ static void take_welcome(struct link *l, unsigned lane, const struct message_wel
     if (welcome->frontier > l->frontier)
         l->frontier = welcome->frontier;
     if (!l->greeted)
-        rewind_reader(l);
+        link_rewind(l);
     l->greeted = true;
-    take_acknowledged(l);
+    note_acknowledged(l);
 }
 
 static void take_ack(struct link *l, const struct message_ack *ack, struct cursor *ranges) {
@@ -284,7 +175,7 @@ static void take_ack(struct link *l, const struct message_ack *ack, struct curso
         rangeset_add(&l->beyond, range.start, range.end);
     }
     l->frontier = ack->frontier;
-    take_acknowledged(l);
+    note_acknowledged(l);
 }
 
 /* Of a stream of an earlier start the server may know a successor: then it has got past it. */
@@ -293,9 +184,9 @@ static void take_refusal(struct link *l, const struct message_refuse *refuse) {
     error_set(&err, ERR_NET, "the recovery server at %s refuses: %.*s", l->endpoint,
               (int)refuse->text_bytes, refuse->text);
     if (is_old(l))
-        give_up_stream(l, err.text);
+        link_give_up_stream(l, err.text);
     else
-        fail(l, &err);
+        link_fail(l, &err);
 }
 
 static void take_message(struct link *l, const struct lane_event *event) {
@@ -304,7 +195,7 @@ static void take_message(struct link *l, const struct lane_event *event) {
     struct error err;
     if (message_decode(event->data, event->bytes, &m, &body, &err) < 0) {
         error_prefix(&err, "the recovery server at %s", l->endpoint);
-        fail(l, &err);
+        link_fail(l, &err);
         return;
     }
     if (m.kind == MESSAGE_WELCOME)
@@ -324,7 +215,7 @@ static void on_event(void *context, const struct lane_event *event) {
         say_hello(l, event->lane);
         break;
     case LANE_DISCONNECTED:
-        lane_down(l, event->lane);
+        link_lane_is_down(l, event->lane);
         break;
     case LANE_MESSAGE:
         take_message(l, event);
@@ -332,123 +223,9 @@ static void on_event(void *context, const struct lane_event *event) {
     }
 }
 
-/* --- sending -------------------------------------------------------------------------------------
- */
-
-/* The next lane that can take a batch, in turn; lane_count when none can. */
-static unsigned pick_lane(struct link *l) {
-    for (unsigned tries = 0; tries < l->lane_count; tries++) {
-        unsigned lane = l->next_lane;
-        l->next_lane = (lane + 1) % l->lane_count;
-        if (l->states[lane] == LANE_UP)
-            return lane;
-    }
-    return l->lane_count;
-}
-
-static bool has_credit(const struct link *l, size_t bytes) {
-    return l->under_way_bytes == 0 || l->under_way_bytes + bytes <= l->credit_bytes;
-}
-
-/* False: not now. */
-static bool send_piece(struct link *l, const struct spool_piece *piece, struct pending *pending) {
-    unsigned lane = pick_lane(l);
-    if (lane == l->lane_count || !lanes_send(l->lanes, lane, piece->data, piece->bytes))
-        return false;
-    pending->bytes = piece->bytes; /* a batch that was thinned meanwhile is smaller */
-    pending->sent = true;
-    pending->lane = lane;
-    pending->sent_at = clock_mono();
-    l->under_way_bytes += piece->bytes;
-    return true;
-}
-
-/* What a broken connection took with it. False: not now. */
-static bool send_again(struct link *l, struct pending *pending) {
-    struct spool_piece piece;
-    struct error err;
-    if (!has_credit(l, pending->bytes))
-        return false;
-    l->again.stream = l->stream;
-    l->again.order = pending->first_order;
-    int found = spool_read(l->spool, &l->again, &piece, &err);
-    if (found != SPOOL_PIECE) {
-        give_up_stream(l, found < 0 ? err.text : "the spool had to let go of what it lacks");
-        return false;
-    }
-    bool sent = send_piece(l, &piece, pending);
-    spool_give_back(&piece);
-    return sent;
-}
-
-/* True: `piece` is the next one to be sent. */
-static bool read_next(struct link *l) {
-    struct error err;
-    while (l->piece.data == NULL) {
-        int found = spool_read(l->spool, &l->reader, &l->piece, &err);
-        if (found == SPOOL_NOTHING)
-            return false;
-        if (found != SPOOL_PIECE) {
-            give_up_stream(l, found < 0 ? err.text : "the spool had to let go of what it lacks");
-            return false;
-        }
-        if (is_durable(l, l->piece.first_order, l->piece.end_order))
-            spool_give_back(&l->piece);
-    }
-    return true;
-}
-
-/* False: not now. */
-static bool send_next(struct link *l) {
-    if (l->pending_count == MAX_PENDING || !read_next(l) || !has_credit(l, l->piece.bytes))
-        return false;
-    struct pending *pending = calloc(1, sizeof *pending);
-    if (pending == NULL || !send_piece(l, &l->piece, pending)) {
-        free(pending);
-        return false;
-    }
-    pending->first_order = l->piece.first_order;
-    pending->end_order = l->piece.end_order;
-    pending->retry_ns = RETRY_NS;
-    *l->last = pending;
-    l->last = &pending->next;
-    l->pending_count++;
-    spool_give_back(&l->piece);
-    return true;
-}
-
-static bool has_lane(const struct link *l) {
-    for (unsigned i = 0; i < l->lane_count; i++) {
-        if (l->states[i] == LANE_UP)
-            return true;
-    }
-    return false;
-}
-
-static void send_waiting(struct link *l) {
-    if (!has_lane(l))
-        return;
-    for (struct pending *p = l->first; p != NULL; p = p->next) {
-        if (!p->sent && !send_again(l, p))
-            return;
-    }
-    while (l->turn_to == 0 && send_next(l)) {
-    }
-}
-
-static void retry_overdue(struct link *l) {
-    for (struct pending *p = l->first; p != NULL; p = p->next) {
-        if (!p->sent || clock_since_ns(p->sent_at) < p->retry_ns)
-            continue;
-        unsend(l, p);
-        if (p->retry_ns < RETRY_MAX_NS)
-            p->retry_ns *= 2;
-    }
-}
-
 /* Of an earlier start nothing is added any more. */
 static void leave_finished(struct link *l) {
-    if (is_old(l) && l->greeted && l->first == NULL && !read_next(l) && l->turn_to == 0)
+    if (is_old(l) && l->greeted && link_is_done(l))
         next_stream(l);
 }
 
@@ -470,20 +247,18 @@ static void *link_thread(void *context) {
     struct error err;
     while (!is_stopping(l) && !l->idle) {
         if (lanes_poll(l->lanes, l->wake_fd, POLL_MS, on_event, l, &err) < 0) {
-            fail(l, &err);
+            link_fail(l, &err);
             break;
         }
         rest(l);
-        retry_overdue(l);
         if (l->turn_to == 0 && !l->idle)
-            send_waiting(l);
+            link_send_waiting(l);
         if (l->turn_to == 0 && !l->idle)
             leave_finished(l);
         if (l->turn_to != 0 && !l->idle)
             speak_of(l, l->turn_to);
     }
-    drop_all(l);
-    spool_give_back(&l->piece);
+    link_rewind(l);
     return NULL;
 }
 
@@ -520,7 +295,7 @@ int link_wait_welcome(struct link *l, uint64_t timeout_ns, struct error *err) {
 
 static int link_start(struct link *l, struct error *err) {
     l->stream = spool_next_stream(l->spool, 0);
-    l->reader.stream = l->stream;
+    link_rewind(l);
     int code = lanes_open(l->endpoint, l->lane_count, &l->lanes, err);
     if (code < 0)
         return code;
@@ -573,7 +348,8 @@ void link_destroy(struct link *l) {
     lanes_close(l->lanes);
     if (l->wake_fd > 0)
         close(l->wake_fd);
-    spool_reader_release(&l->reader);
+    spool_reader_release(&l->next.reader);
+    spool_reader_release(&l->live.reader);
     spool_reader_release(&l->again);
     rangeset_release(&l->beyond);
     pthread_cond_destroy(&l->changed);

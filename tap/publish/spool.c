@@ -189,6 +189,14 @@ uint64_t spool_next_stream(struct spool *s, uint64_t after) {
     return next;
 }
 
+uint64_t spool_first_held(struct spool *s, uint64_t stream) {
+    pthread_mutex_lock(&s->lock);
+    bool none = stream != s->o.stream || s->count == 0;
+    uint64_t order = none ? UINT64_MAX : spool_held(s, 0)->batch->first_order;
+    pthread_mutex_unlock(&s->lock);
+    return order;
+}
+
 /* --- the publisher's side ------------------------------------------------------------------------
  */
 

@@ -83,6 +83,9 @@ void spool_lose(struct spool *s, unsigned sink, const struct error *why);
 /* The stream behind this one of which something is there; at last that of this start. */
 uint64_t spool_next_stream(struct spool *s, uint64_t after);
 
+/* The first order mark of the stream that is in memory; UINT64_MAX: none is. */
+uint64_t spool_first_held(struct spool *s, uint64_t stream);
+
 /* Where a link reads. Begin with the stream and order mark, all else zero. */
 struct spool_reader {
     uint64_t stream;
