@@ -475,11 +475,11 @@ static int drain(struct monitor *m, struct error *err) {
     struct mono stopped = {0};
     for (;;) {
         int code = spool_wait_drained(m->spool, DRAIN_SLICE_NS, err);
+        m->unwanted = code < 0 && !m->live && count_welcomes(m) == 0;
         if (code == 0 || spool_check(m->spool, NULL) < 0)
             return code;
         if (stop_requested() && stopped.ns == 0)
             stopped = clock_mono();
-        m->unwanted = !m->live && count_welcomes(m) == 0;
         if (has_waited_enough(m, begun, stopped))
             return m->settings->spool != NULL ? leave_in_spool(m, err) : code;
     }

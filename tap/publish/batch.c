@@ -133,15 +133,19 @@ void batch_hold(struct batch *batch) {
     pthread_mutex_unlock(&batch->pool->lock);
 }
 
-struct batch *batch_copy(const struct batch *batch) {
+struct batch *batch_copy(const struct batch *batch, const struct buffer *frame) {
     struct batch *copy = calloc(1, sizeof *copy);
     if (copy == NULL)
         return NULL;
-    *copy = *batch;
-    copy->references = 1;
-    copy->loose = true;
-    copy->frame = (struct buffer){.limit = batch->frame.length};
-    buffer_put(&copy->frame, batch->frame.data, batch->frame.length);
+    *copy = (struct batch){.first_order = batch->first_order,
+                           .end_order = batch->end_order,
+                           .records = batch->records,
+                           .updates = batch->updates,
+                           .pool = batch->pool,
+                           .references = 1,
+                           .loose = true};
+    buffer_init(&copy->frame, frame->length);
+    buffer_put(&copy->frame, frame->data, frame->length);
     if (!copy->frame.failed)
         return copy;
     batch_free(copy);

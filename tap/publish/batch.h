@@ -47,10 +47,10 @@ bool batch_pool_is_scarce(struct batch_pool *pool);
 /* Wakes whoever waits: nothing will come back any more. */
 void batch_pool_close(struct batch_pool *pool);
 /*
- * A filled batch in no more memory than it needs, which does not count among those of the pool: for
- * whoever keeps it for long. NULL: out of memory.
+ * A filled batch with another frame (or its own), in no more memory than it needs, which does not
+ * count among those of the pool: for whoever keeps it for long. NULL: out of memory.
  */
-struct batch *batch_copy(const struct batch *batch);
+struct batch *batch_copy(const struct batch *batch, const struct buffer *frame);
 /* One more user of a filled batch. */
 void batch_hold(struct batch *batch);
 void batch_put(struct batch *batch);

@@ -67,7 +67,8 @@ static bool push_held(struct spool *s, struct batch *batch, bool thin) {
 static void leave_pool(struct spool *s) {
     while (s->count - s->bulky > s->o.pool_count / 2) {
         struct held *held = spool_held(s, s->bulky++);
-        struct batch *copy = held->batch->loose ? NULL : batch_copy(held->batch);
+        struct batch *copy =
+            held->batch->loose ? NULL : batch_copy(held->batch, &held->batch->frame);
         if (copy == NULL)
             continue;
         batch_put(held->batch);
@@ -98,9 +99,7 @@ bool spool_thin_held(struct spool *s, struct held *held) {
     if (thin_batch(held->batch->frame.data, held->batch->frame.length, &thin, &lost, &err) < 0 ||
         lost == 0)
         return false;
-    struct batch small = *held->batch;
-    small.frame = thin;
-    struct batch *copy = batch_copy(&small);
+    struct batch *copy = batch_copy(held->batch, &thin);
     if (copy == NULL)
         return false;
     s->bytes -= cost_of(held->batch) - cost_of(copy);
