@@ -70,6 +70,8 @@ void link_rewind(struct link *l) {
 
 /* SPOOL_PIECE: it is in the source, and the server does not have it yet. */
 static int read_source(struct link *l, struct link_source *source, struct error *err) {
+    if (source->reader.order < l->frontier)
+        source->reader.order = l->frontier;
     while (source->piece.data == NULL) {
         int found = spool_read(l->spool, &source->reader, &source->piece, err);
         if (found != SPOOL_PIECE)
@@ -99,11 +101,19 @@ static void join_live(struct link *l) {
     l->live_from = UINT64_MAX;
 }
 
+static bool has_reached_live(const struct link *l) {
+    const struct link_source *next = &l->next;
+    return (next->piece.data != NULL ? next->piece.first_order : next->reader.order) >=
+           l->live_from;
+}
+
 /* True: the next batch is in l->next. */
 static bool read_next(struct link *l) {
     struct error err;
+    if (has_reached_live(l))
+        join_live(l);
     int found = read_source(l, &l->next, &err);
-    if (found == SPOOL_PIECE && l->next.piece.first_order >= l->live_from) {
+    if (found == SPOOL_PIECE && has_reached_live(l)) {
         join_live(l);
         found = read_source(l, &l->next, &err);
     }

@@ -8,9 +8,10 @@
 
 /*
  * A file is let go of as a whole: small ones waste less. What is acknowledged soon enough is never
- * synced.
+ * written, or never synced.
  */
 #define MOST_FILE_BYTES (UINT64_C(64) << 20)
+#define WRITE_AFTER_NS  (50 * NS_PER_MS)
 #define SYNC_AFTER_NS   (100 * NS_PER_MS)
 #define FULL_WAIT_NS    (100 * NS_PER_MS)
 enum { SYNC_FAILURES = 3, BOUND_FILES = 8 };
@@ -20,6 +21,7 @@ struct disk {
     struct spool *s;
     unsigned sync_failures; /* in a row */
     bool full;              /* the disk was full when it was last written to */
+    struct mono released;   /* when the sinks had something from memory last */
 };
 
 static uint64_t file_bytes(const struct spool *s) {
@@ -58,15 +60,26 @@ static bool may_go(struct spool *s, const struct shelf_file *file) {
     return is_released(s, file, true) || (s->wants_room && is_released(s, file, false));
 }
 
-static void let_go(struct spool *s) {
+/*
+ * What is in a file can go when the required sinks have it. Otherwise everybody must have all up to
+ * its end: a link that begins anew reads on from the first mark that its sink lacks.
+ */
+static bool may_leave_memory(struct spool *s) {
+    const struct batch *batch = held_batch(s, 0);
+    if (s->written > 0)
+        return spool_is_released(s, s->o.stream, batch->first_order, batch->end_order, false);
+    return spool_is_released(s, s->o.stream, 0, batch->end_order, true);
+}
+
+static void let_go(struct disk *d) {
+    struct spool *s = d->s;
     while (s->shelf->first != NULL && may_go(s, s->shelf->first))
         remove_first(s);
-    while (s->written > 0) {
-        const struct batch *batch = held_batch(s, 0);
-        if (batch->end_order > s->safe_order &&
-            !spool_is_released(s, s->o.stream, batch->first_order, batch->end_order, false))
-            break;
+    while (s->written > 0 && held_batch(s, 0)->end_order <= s->safe_order)
         spool_pop_held(s);
+    while (s->count > 0 && may_leave_memory(s)) {
+        spool_pop_held(s);
+        d->released = clock_mono();
     }
 }
 
@@ -125,11 +138,24 @@ static void sync_all(struct disk *d) {
     pthread_cond_broadcast(&s->changed);
 }
 
-static bool is_sync_due(struct spool *s) {
-    if (s->written == 0)
-        return false;
-    return s->hurry || s->stopping || s->written >= s->o.pool_count / 2 ||
-           clock_since_ns(spool_held(s, 0)->since) >= SYNC_AFTER_NS;
+/* Whoever publishes needs some of the pool. While the sinks keep up, it comes back soon enough. */
+static bool is_crowded(const struct disk *d, size_t batches) {
+    const struct spool *s = d->s;
+    return s->hurry || s->stopping ||
+           (batches >= s->o.pool_count * 5 / 8 && clock_since_ns(d->released) >= WRITE_AFTER_NS);
+}
+
+static bool is_sync_due(const struct disk *d) {
+    struct spool *s = d->s;
+    return s->written > 0 &&
+           (is_crowded(d, s->written) || clock_since_ns(spool_held(s, 0)->since) >= SYNC_AFTER_NS);
+}
+
+static bool is_write_due(const struct disk *d) {
+    struct spool *s = d->s;
+    return s->written < s->count &&
+           (is_crowded(d, s->count) ||
+            clock_since_ns(spool_held(s, s->written)->since) >= WRITE_AFTER_NS);
 }
 
 /* --- room ----------------------------------------------------------------------------------------
@@ -182,7 +208,7 @@ static bool gain_room(struct disk *d) {
     struct spool *s = d->s;
     uint64_t before = s->shelf->bytes;
     s->wants_room = true;
-    let_go(s);
+    let_go(d);
     s->wants_room = false;
     if (s->shelf->bytes < before) {
         d->full = false;
@@ -227,6 +253,13 @@ static bool end_file(struct disk *d) {
     return true;
 }
 
+/* A file has no holes; what was before one, everybody has. */
+static bool fits_open_file(const struct spool *s, const struct batch *batch) {
+    const struct spool_extent *extent = &s->shelf->open->extent;
+    return extent->bytes < file_bytes(s) &&
+           (extent->first_order == extent->end_order || extent->end_order == batch->first_order);
+}
+
 static int append(struct disk *d, struct batch *batch, struct error *err) {
     struct spool *s = d->s;
     const struct shelf_file *file = s->shelf->open;
@@ -261,7 +294,7 @@ static void write_next(struct disk *d) {
         }
         return;
     }
-    if (s->shelf->open != NULL && s->shelf->open->extent.bytes >= file_bytes(s) && !end_file(d))
+    if (s->shelf->open != NULL && !fits_open_file(s, held->batch) && !end_file(d))
         return;
     if (s->shelf->open == NULL)
         code = begin_file(d, &err);
@@ -287,8 +320,8 @@ void *spool_disk_thread(void *context) {
     struct mono stopped = {0};
     pthread_mutex_lock(&s->lock);
     while (s->failure.code == 0) {
-        let_go(s);
-        if (is_sync_due(s)) {
+        let_go(&d);
+        if (is_sync_due(&d)) {
             sync_all(&d);
             continue;
         }
@@ -296,14 +329,14 @@ void *spool_disk_thread(void *context) {
             stopped = clock_mono();
         if (s->stopping && is_over(s, stopped))
             break;
-        if (s->written < s->count)
+        if (is_write_due(&d))
             write_next(&d);
         else
-            spool_wait_a_while(s, SYNC_AFTER_NS / 4);
+            spool_wait_a_while(s, WRITE_AFTER_NS / 4);
     }
     s->stopping = true;
     if (s->failure.code == 0)
-        let_go(s);
+        let_go(&d);
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }

@@ -5,7 +5,11 @@
 
 #include <string.h>
 
-static const char lost_text[] = "there was no room for its bytes";
+/* What a FRONTIER takes: an AUDIT of few blocks is smaller. */
+enum { NOTHING_BYTES = 88 };
+
+/* So short that the GAP is no longer than the UPDATE was. */
+static const char lost_text[] = "no room";
 
 static void put_gap(struct buffer *out, const struct record *r) {
     const struct update_record *u = &r->update;
@@ -45,15 +49,16 @@ int thin_batch(const uint8_t *frame, size_t bytes, struct buffer *out, uint64_t 
         code = record_decode(&body, &r, err);
         if (code < 0)
             return code;
+        size_t length = (size_t)(body.next - start);
         if (r.type == RECORD_PAYLOAD)
             continue;
         if (r.type == RECORD_UPDATE && r.update.payload_bytes > 0) {
             put_gap(out, &r);
             (*lost)++;
-        } else if (r.type == RECORD_AUDIT) {
+        } else if (r.type == RECORD_AUDIT && length > NOTHING_BYTES) {
             put_nothing(out, r.order);
         } else {
-            buffer_put(out, start, (size_t)(body.next - start));
+            buffer_put(out, start, length);
         }
         thin.records++;
     }

@@ -3,8 +3,8 @@
  *
  * Each UPDATE with a payload becomes a GAP (reason overflow) with the same stamp, over the same
  * range: the smallest thing that can be said of it, and it needs no other place in the order of
- * stamps. AUDITs become FRONTIERs that promise nothing. All other records stay as they are, and the
- * order marks are as dense as before.
+ * stamps. Large AUDITs become FRONTIERs that promise nothing. All other records stay as they are,
+ * and the order marks are as dense as before.
  */
 #ifndef SANREWIND_TAP_THIN_H
 #define SANREWIND_TAP_THIN_H
