@@ -30,6 +30,7 @@ enum { FEWEST_BATCHES = 16, PACKETS_PER_LOOK = 64, SNAP_BYTES = 262144 };
 /* Longer than a portal has for a step: one that keeps silent has failed by then. */
 #define IDENTIFY_PATIENCE_NS (8 * NS_PER_SECOND)
 #define CHECKPOINT_NS        NS_PER_SECOND
+#define TELL_NS              (60 * NS_PER_SECOND)
 /* A packet may be so much older than another that came before it. */
 #define OUT_OF_ORDER_NS NS_PER_SECOND
 
@@ -49,6 +50,7 @@ struct monitor {
     bool begun;    /* the stream has said from when on it watches */
     uint64_t stream;
     struct mono saved_at;
+    struct mono told_at; /* who is behind */
     uint64_t packets;
     uint64_t newest_ns;    /* greatest packet time */
     uint64_t beat_ns;      /* packet time of the last promise */
@@ -264,7 +266,20 @@ static struct publisher_vitals read_vitals(struct monitor *m) {
 
 /* While all is behind, heartbeats would take the room of updates: the lag that shows is real. */
 static bool is_behind(struct monitor *m) {
-    return m->spool != NULL && batch_pool_is_scarce(m->pool);
+    return m->spool != NULL && (batch_pool_is_scarce(m->pool) || spool_is_stuck(m->spool));
+}
+
+/* Now and then, who is far behind. */
+static void tell_lags(struct monitor *m) {
+    if (m->spool == NULL || !m->live || clock_since_ns(m->told_at) < TELL_NS)
+        return;
+    m->told_at = clock_mono();
+    for (unsigned i = 0; i < m->link_count; i++) {
+        uint64_t lag = spool_lag(m->spool, i);
+        if (lag >= m->settings->buffer_bytes)
+            log_warning("%s is %" PRIu64 " bytes behind",
+                        i == 0 ? m->settings->to : m->settings->logs[i - 1], lag);
+    }
 }
 
 /* What a file tells is no news: the storage may hold something else by now. */
@@ -313,6 +328,7 @@ static void await_identities(struct monitor *m) {
 
 static void heartbeat(struct monitor *m, uint64_t seen_ns) {
     look_for_identities(m);
+    tell_lags(m);
     if (is_behind(m))
         return;
     struct publisher_vitals vitals = read_vitals(m);
@@ -554,8 +570,11 @@ static int watch_and_finish(struct monitor *m, struct error *err) {
 }
 
 int monitor_run(const struct settings *settings, struct error *err) {
-    __attribute__((cleanup(monitor_release))) struct monitor m = {
-        .settings = settings, .live = settings->interface_count > 0, .looked_at = clock_mono()};
+    __attribute__((cleanup(monitor_release))) struct monitor m = {.settings = settings,
+                                                                  .live =
+                                                                      settings->interface_count > 0,
+                                                                  .looked_at = clock_mono(),
+                                                                  .told_at = clock_mono()};
     int code = open_capture(&m, err);
     if (code == 0)
         code = open_sink(&m, err);

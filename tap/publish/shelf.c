@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { NAME_BYTES = 32, TORN_FILES = 2 };
@@ -265,6 +266,15 @@ static struct shelf_file *create_file(struct shelf *s, const char *name,
         error_set(err, ERR_NOMEM, "out of memory");
     }
     return file;
+}
+
+void shelf_room(const struct shelf *s, uint64_t *total, uint64_t *left) {
+    struct statvfs status;
+    *total = *left = UINT64_MAX;
+    if (fstatvfs(s->dir_fd, &status) != 0 || status.f_blocks == 0)
+        return;
+    *total = (uint64_t)status.f_blocks * status.f_frsize;
+    *left = (uint64_t)status.f_bavail * status.f_frsize;
 }
 
 struct shelf_file *shelf_make(struct shelf *s, uint64_t stream, struct error *err) {

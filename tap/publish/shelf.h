@@ -49,6 +49,9 @@ struct shelf {
 int shelf_open(const char *dir, uint64_t monitor, struct shelf **out, struct error *err);
 void shelf_close(struct shelf *s);
 
+/* What the file system has in all, and has left. Needs no lock. UINT64_MAX: it does not say. */
+void shelf_room(const struct shelf *s, uint64_t *total, uint64_t *left);
+
 /* A new file for what comes, not in the list yet. Needs no lock, as one thread makes them all. */
 struct shelf_file *shelf_make(struct shelf *s, uint64_t stream, struct error *err);
 /* Puts it at the end of the list, open to be written to. */

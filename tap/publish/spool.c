@@ -76,20 +76,6 @@ static void leave_pool(struct spool *s) {
     }
 }
 
-/* The held batch that ends behind `order`, or count. */
-static size_t find_held(struct spool *s, uint64_t order) {
-    size_t low = 0;
-    size_t high = s->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (spool_held(s, middle)->batch->end_order <= order)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 bool spool_thin_held(struct spool *s, struct held *held) {
     AUTO_BUFFER thin;
     struct error err;
@@ -252,6 +238,7 @@ static bool wait_for_room(struct spool *s, struct held *incoming) {
             s->bytes -= cost_of(incoming->batch);
             continue;
         }
+        s->stuck = true;
         spool_wait_a_while(s, 100 * NS_PER_MS);
         if (!stop_requested())
             continue;
@@ -260,6 +247,7 @@ static bool wait_for_room(struct spool *s, struct held *incoming) {
         if (clock_since_ns(stopped) > BATCH_STOP_PATIENCE_NS)
             return false;
     }
+    s->stuck = false;
     return s->failure.code == 0;
 }
 
@@ -288,100 +276,6 @@ static void put(void *context, struct batch *batch) {
 
 struct outlet spool_outlet(struct spool *s) {
     return (struct outlet){.send = put, .context = s};
-}
-
-/* --- reading -------------------------------------------------------------------------------------
- */
-
-static bool read_held(struct spool *s, struct spool_reader *r, struct spool_piece *piece,
-                      uint64_t *next) {
-    size_t index = r->stream == s->o.stream ? find_held(s, r->order) : s->count;
-    if (index == s->count)
-        return false;
-    struct batch *batch = spool_held(s, index)->batch;
-    if (batch->first_order > r->order) {
-        *next = batch->first_order;
-        return false;
-    }
-    batch_hold(batch);
-    *piece = (struct spool_piece){.data = batch->frame.data,
-                                  .bytes = batch->frame.length,
-                                  .first_order = batch->first_order,
-                                  .end_order = batch->end_order,
-                                  .batch = batch};
-    return true;
-}
-
-/* Needs no lock, as the file is held: it is in it, and `end` is how far it was written. */
-static int read_file(const struct shelf_file *file, uint64_t end, struct spool_reader *r,
-                     struct spool_piece *piece, struct error *err) {
-    struct spool_entry entry;
-    uint64_t at = SPOOL_FILE_HEAD_BYTES;
-    if (r->file == file->id &&
-        spool_file_entry(file->fd, r->offset, end, file->head.number, &entry, err) == 0 &&
-        entry.first_order <= r->order)
-        at = r->offset;
-    int code = spool_file_entry(file->fd, at, end, file->head.number, &entry, err);
-    while (code == 0 && entry.end_order <= r->order) {
-        at += spool_entry_room(entry.bytes);
-        code = spool_file_entry(file->fd, at, end, file->head.number, &entry, err);
-    }
-    if (code == 0)
-        code = spool_file_frame(file->fd, at, &entry, &r->frame, err);
-    if (code < 0)
-        return code == ERR_NOT_FOUND ? ERR_FORMAT : code;
-    r->file = file->id;
-    r->offset = at + spool_entry_room(entry.bytes);
-    *piece = (struct spool_piece){.data = r->frame.data,
-                                  .bytes = r->frame.length,
-                                  .first_order = entry.first_order,
-                                  .end_order = entry.end_order};
-    return 0;
-}
-
-static int found(struct spool_reader *r, const struct spool_piece *piece) {
-    r->order = piece->end_order;
-    return SPOOL_PIECE;
-}
-
-int spool_read(struct spool *s, struct spool_reader *r, struct spool_piece *piece,
-               struct error *err) {
-    uint64_t held_next = UINT64_MAX;
-    uint64_t file_next = UINT64_MAX;
-    struct shelf_file *file = NULL;
-    uint64_t end = 0;
-    if (r->frame.limit == 0)
-        buffer_init(&r->frame, LIMIT_BATCH_BYTES);
-    pthread_mutex_lock(&s->lock);
-    bool in_memory = read_held(s, r, piece, &held_next);
-    if (!in_memory && s->shelf != NULL)
-        file = shelf_find(s->shelf, r->stream, r->order, &file_next);
-    if (file != NULL) {
-        end = file->extent.bytes;
-        shelf_hold(file);
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (in_memory)
-        return found(r, piece);
-    if (file == NULL)
-        return held_next != UINT64_MAX || file_next != UINT64_MAX ? SPOOL_HOLE : SPOOL_NOTHING;
-    int code = read_file(file, end, r, piece, err);
-    pthread_mutex_lock(&s->lock);
-    bool last = shelf_let_go(file);
-    pthread_mutex_unlock(&s->lock);
-    if (last)
-        shelf_close_file(file);
-    return code == 0 ? found(r, piece) : code;
-}
-
-void spool_give_back(struct spool_piece *piece) {
-    if (piece->batch != NULL)
-        batch_put(piece->batch);
-    *piece = (struct spool_piece){0};
-}
-
-void spool_reader_release(struct spool_reader *r) {
-    buffer_release(&r->frame);
 }
 
 /* --- waiting, and the end ------------------------------------------------------------------------
@@ -413,16 +307,27 @@ int spool_check(struct spool *s, struct error *err) {
 static uint64_t backlog(struct spool *s) {
     uint64_t bytes = 0;
     for (struct shelf_file *f = s->shelf != NULL ? s->shelf->first : NULL; f != NULL; f = f->next) {
-        if (f->extent.first_order < f->extent.end_order &&
-            !spool_is_released(s, f->head.stream, f->extent.first_order, f->extent.end_order,
-                               false))
-            bytes += f->extent.bytes;
+        const struct spool_extent *extent = &f->extent;
+        if (extent->first_order < extent->end_order &&
+            !spool_is_released(s, f->head.stream, extent->first_order, extent->end_order, false))
+            bytes += extent->bytes;
     }
     for (size_t i = s->written; i < s->count; i++) {
         if (!held_is_released(s, spool_held(s, i), false))
             bytes += cost_of(spool_held(s, i)->batch);
     }
     return bytes;
+}
+
+/* By the share of its order marks. */
+static uint64_t lag_in_file(const struct spool_sink *sink, const struct shelf_file *file) {
+    const struct spool_extent *extent = &file->extent;
+    if (sink_has(sink, file->head.stream, extent->first_order, extent->end_order))
+        return 0;
+    if (sink->stream < file->head.stream || sink->frontier <= extent->first_order)
+        return extent->bytes;
+    return (uint64_t)((double)extent->bytes * (double)(extent->end_order - sink->frontier) /
+                      (double)(extent->end_order - extent->first_order));
 }
 
 static bool is_drained(struct spool *s) {
@@ -480,6 +385,28 @@ uint64_t spool_backlog(struct spool *s) {
     return bytes;
 }
 
+uint64_t spool_lag(struct spool *s, unsigned sink) {
+    pthread_mutex_lock(&s->lock);
+    const struct spool_sink *state = &s->sinks[sink];
+    uint64_t bytes = 0;
+    for (struct shelf_file *f = s->shelf != NULL ? s->shelf->first : NULL; f != NULL; f = f->next)
+        bytes += lag_in_file(state, f);
+    for (size_t i = s->written; i < s->count; i++) {
+        const struct batch *batch = spool_held(s, i)->batch;
+        if (!sink_has(state, s->o.stream, batch->first_order, batch->end_order))
+            bytes += cost_of(batch);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return bytes;
+}
+
+bool spool_is_stuck(struct spool *s) {
+    pthread_mutex_lock(&s->lock);
+    bool stuck = s->stuck;
+    pthread_mutex_unlock(&s->lock);
+    return stuck;
+}
+
 uint64_t spool_lost(struct spool *s) {
     pthread_mutex_lock(&s->lock);
     uint64_t lost = s->lost;
@@ -504,6 +431,11 @@ static int open_folder(struct spool *s, struct error *err) {
     int code = shelf_open(s->o.dir, s->o.monitor, &s->shelf, err);
     if (code < 0)
         return code;
+    uint64_t total;
+    uint64_t left;
+    shelf_room(s->shelf, &total, &left);
+    if (s->o.bound_bytes > total)
+        s->o.bound_bytes = total;
     for (struct shelf_file *f = s->shelf->first; f != NULL; f = f->next) {
         if (f->head.stream >= s->o.stream)
             s->o.stream = f->head.stream + 1;

@@ -65,6 +65,10 @@ int spool_wait_drained(struct spool *s, uint64_t timeout_ns, struct error *err);
 int spool_wait_safe(struct spool *s, uint64_t timeout_ns, struct error *err);
 /* How many bytes the required sinks do not have yet, roughly: files count as a whole. */
 uint64_t spool_backlog(struct spool *s);
+/* Likewise of one sink. */
+uint64_t spool_lag(struct spool *s, unsigned sink);
+/* There is no room for anything, and nothing that could be thinned: whatever can wait should. */
+bool spool_is_stuck(struct spool *s);
 /* Updates that became gaps because there was no room. */
 uint64_t spool_lost(struct spool *s);
 

@@ -10,10 +10,11 @@
  * A file is let go of as a whole: small ones waste less. What is acknowledged soon enough is never
  * written, or never synced.
  */
-#define MOST_FILE_BYTES (UINT64_C(64) << 20)
-#define WRITE_AFTER_NS  (50 * NS_PER_MS)
-#define SYNC_AFTER_NS   (100 * NS_PER_MS)
-#define FULL_WAIT_NS    (100 * NS_PER_MS)
+#define MOST_FILE_BYTES    (UINT64_C(64) << 20)
+#define MOST_RESERVE_BYTES (UINT64_C(16) << 20)
+#define WRITE_AFTER_NS     (50 * NS_PER_MS)
+#define SYNC_AFTER_NS      (100 * NS_PER_MS)
+#define FULL_WAIT_NS       (100 * NS_PER_MS)
 enum { SYNC_FAILURES = 3, BOUND_FILES = 8 };
 
 /* The thread's own. */
@@ -161,13 +162,19 @@ static bool is_write_due(const struct disk *d) {
 /* --- room ----------------------------------------------------------------------------------------
  */
 
+/* Of the bound, and of the disk, some is kept for thinning. */
 static bool has_room(const struct disk *d, uint64_t bytes, bool thin) {
     const struct spool *s = d->s;
-    /* Thinning needs some room of its own. */
-    uint64_t bound = s->o.bound_bytes - s->o.bound_bytes / 16;
+    uint64_t bound = s->o.bound_bytes;
+    uint64_t reserve = bound / 16 < MOST_RESERVE_BYTES ? bound / 16 : MOST_RESERVE_BYTES;
+    uint64_t total;
+    uint64_t left;
+    shelf_room(s->shelf, &total, &left);
     if (s->o.full == SPOOL_NEWEST && !thin)
         bound -= bound / 8;
-    return !d->full && s->shelf->bytes + bytes <= bound;
+    if (s->o.full == SPOOL_NEWEST && thin)
+        reserve = 0;
+    return !d->full && s->shelf->bytes + bytes + reserve <= bound && left >= bytes + reserve;
 }
 
 /* With the lock held, which is let go of meanwhile. False: there is nothing to thin, or it cannot
@@ -288,12 +295,14 @@ static void write_next(struct disk *d) {
     struct error err = {0};
     int code = 0;
     if (!has_room(d, spool_entry_room(held->batch->frame.length), held->thin)) {
-        if (!gain_room(d)) {
+        s->stuck = !gain_room(d);
+        if (s->stuck) {
             spool_wait_a_while(s, FULL_WAIT_NS);
             d->full = false;
         }
         return;
     }
+    s->stuck = false;
     if (s->shelf->open != NULL && !fits_open_file(s, held->batch) && !end_file(d))
         return;
     if (s->shelf->open == NULL)

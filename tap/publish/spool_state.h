@@ -1,5 +1,6 @@
 /*
- * spool_state: what the halves of the spool share. Only spool.c and spool_disk.c include this.
+ * spool_state: what the parts of the spool share. Only spool.c, spool_read.c and
+ * spool_disk.c include this.
  */
 #ifndef SANREWIND_TAP_SPOOL_STATE_H
 #define SANREWIND_TAP_SPOOL_STATE_H
@@ -47,6 +48,7 @@ struct spool {
     uint64_t bytes;      /* that held ones take, when there is no folder */
     uint64_t safe_order; /* marks below it are on stable storage */
     bool wants_room;
+    bool stuck; /* somebody waits for room */
     struct mono full_said;
     uint64_t lost;
     struct error failure;
