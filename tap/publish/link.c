@@ -56,6 +56,7 @@ static void turn_to(struct link *l, uint64_t stream) {
  */
 static void speak_of(struct link *l, uint64_t stream) {
     struct error err;
+    bool back = stream < l->stream;
     lanes_close(l->lanes);
     l->lanes = NULL;
     for (unsigned i = 0; i < l->lane_count; i++)
@@ -66,7 +67,9 @@ static void speak_of(struct link *l, uint64_t stream) {
     rangeset_clear(&l->beyond);
     l->greeted = false;
     link_rewind(l);
-    spool_acknowledge(l->spool, l->sink, stream, 0, NULL);
+    /* Forward, the spool lets go of the stream before when the sink has taken to the next one. */
+    if (back)
+        spool_acknowledge(l->spool, l->sink, stream, 0, NULL);
     if (lanes_open(l->endpoint, l->lane_count, &l->lanes, &err) < 0)
         link_fail(l, &err);
 }

@@ -209,6 +209,7 @@ static bool gain_room(struct spool *s) {
         spool_pop_held(s);
         return true;
     }
+    spool_say_full(s);
     while (s->o.full == SPOOL_OLDEST && s->thinned < s->count) {
         if (spool_thin_held(s, spool_held(s, s->thinned++)))
             return true;
@@ -229,7 +230,6 @@ static bool has_room(const struct spool *s, const struct held *incoming) {
 static bool wait_for_room(struct spool *s, struct held *incoming) {
     struct mono stopped = {0};
     while (s->failure.code == 0 && !has_room(s, incoming)) {
-        spool_say_full(s);
         if (gain_room(s))
             continue;
         if (s->o.full == SPOOL_NEWEST && !incoming->thin) {

@@ -25,7 +25,8 @@ struct fake {
     uint64_t incarnation;
     uint64_t frontier; /* that it answers HELLO with */
     uint64_t refuses;  /* this stream */
-    uint64_t hello;    /* the stream of the last one */
+    bool refuses_all;
+    uint64_t hello; /* the stream of the last one */
     unsigned hellos;
     uint8_t peer[256];
     size_t peer_bytes;
@@ -85,7 +86,7 @@ static void fake_acknowledge(struct fake *f, uint64_t stream, uint64_t frontier)
 static void take_hello(struct fake *f, const struct message_hello *hello) {
     f->hello = hello->stream;
     f->hellos++;
-    if (hello->stream == f->refuses) {
+    if (f->refuses_all || hello->stream == f->refuses) {
         fake_send(f, &(struct message){.kind = MESSAGE_REFUSE,
                                        .refuse = {.text = "older", .text_bytes = 5}});
         return;
@@ -324,4 +325,26 @@ Test(link, an_old_stream_that_is_refused_is_left_alone) {
     fake_acknowledge(&f, WORLD_STREAM + 1, 4);
     expect_drained(&w);
     end(&w, &f, l);
+}
+
+Test(link, who_refuses_everything_costs_nothing_of_the_spool) {
+    struct spool_world w;
+    struct fake f = {.refuses_all = true};
+    struct error err;
+    uint64_t bytes;
+    spoolworld_open(&w);
+    struct spool_options options = spoolworld_options(&w, 1, 1);
+    leave_behind(&w, &options, 3);
+    fake_open(&f, &w);
+    struct link *l = connect_to(&w, &f, 0);
+    while (f.hello != WORLD_STREAM + 1)
+        cr_assert(fake_hear(&f, WAIT_MS));
+    spoolworld_put(&w, 1);
+    cr_assert_eq(spool_wait_drained(w.spool, 10 * NS_PER_SECOND, &err), ERR_NET);
+    cr_assert_not_null(strstr(err.text, "refuses: older"), "%s", err.text);
+    link_destroy(l);
+    spoolworld_stop(&w);
+    cr_assert_geq(spoolworld_files(&w, &bytes), 1);
+    cr_assert_gt(bytes, 3 * WORLD_PAYLOAD, "what was left is still there");
+    end(&w, &f, NULL);
 }
