@@ -543,6 +543,9 @@ static int finish(struct monitor *m, struct error *err) {
     else
         publisher_end(m->publisher, last_ns, &vitals);
     int code = m->spool != NULL ? drain(m, err) : 0;
+    if (m->spool != NULL && spool_lost(m->spool) > 0)
+        log_warning("there was no room for %" PRIu64 " updates: they became gaps",
+                    spool_lost(m->spool));
     if (code == 0)
         code = write_checkpoint(m, &file, err);
     if (m->spool == NULL)

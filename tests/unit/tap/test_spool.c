@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PATIENCE_NS (10 * NS_PER_SECOND)
@@ -349,4 +352,95 @@ Test(spool_disk, a_disk_that_cannot_be_synced_ends_it) {
     cr_assert_not_null(strstr(err.text, "sync"), "%s", err.text);
     cr_assert_eq(spool_check(w.spool, &err), ERR_IO);
     spoolworld_close(&w);
+}
+
+/* --- crashes -------------------------------------------------------------------------------------
+ */
+
+/* What a start that is killed at any moment told of. */
+struct told {
+    uint64_t safe;         /* marks below it are on stable storage */
+    uint64_t acknowledged; /* and these the sink has */
+};
+
+/* Puts batches in, some of which are acknowledged, until somebody kills it. */
+static void be_killed(struct spool_world *w, const struct spool_options *options, unsigned seed,
+                      int pipe_fd) {
+    struct told told = {0};
+    struct error err;
+    srand(seed);
+    spoolworld_start(w, options);
+    for (;;) {
+        spoolworld_put(w, 1 + (unsigned)rand() % 8);
+        if (rand() % 3 == 0) {
+            told.acknowledged += WORLD_MARKS * ((unsigned)rand() % 6);
+            if (told.acknowledged > w->next_order)
+                told.acknowledged = w->next_order;
+            spoolworld_acknowledge(w, 0, told.acknowledged);
+        }
+        uint64_t end = w->next_order;
+        if (rand() % 2 == 0 && spool_wait_safe(w->spool, PATIENCE_NS, &err) == 0)
+            told.safe = end;
+        if (write(pipe_fd, &told, sizeof told) != sizeof told)
+            _exit(1);
+    }
+}
+
+static struct told kill_one(struct spool_world *w, const struct spool_options *options,
+                            unsigned seed) {
+    struct told told = {0};
+    struct told next;
+    int fds[2];
+    cr_assert_eq(pipe(fds), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(fds[0]);
+        be_killed(w, options, seed, fds[1]);
+    }
+    close(fds[1]);
+    for (unsigned left = 1 + seed % 40; left > 0; left--) {
+        cr_assert_eq(read(fds[0], &next, sizeof next), sizeof next, "the child ended");
+        told = next;
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    while (read(fds[0], &next, sizeof next) == sizeof next)
+        told = next;
+    close(fds[0]);
+    return told;
+}
+
+/* All that was safe is there, byte for byte or as a gap; then an unbroken part of the rest. */
+static void expect_what_was_safe(struct spool_world *w, const struct spool_options *options,
+                                 const struct told *told) {
+    struct spool_piece piece;
+    struct error err;
+    spoolworld_start(w, options);
+    struct spool_reader r = {.stream = WORLD_STREAM, .order = told->acknowledged};
+    for (;;) {
+        int found = spool_read(w->spool, &r, &piece, &err);
+        if (found != SPOOL_PIECE)
+            break;
+        spool_give_back(&piece);
+        r.order -= WORLD_MARKS;
+        spoolworld_read(w, &r, 1);
+    }
+    if (told->safe > told->acknowledged)
+        cr_assert_geq(r.order, told->safe);
+    spool_reader_release(&r);
+    spoolworld_acknowledge(w, 0, 0);
+    spoolworld_stop(w);
+}
+
+Test(spool_crash, killed_at_any_moment_nothing_that_was_safe_is_gone, .timeout = 120) {
+    for (unsigned seed = 1; seed <= 60; seed++) {
+        struct spool_world w;
+        spoolworld_open(&w);
+        struct spool_options options = spoolworld_options(&w, 1, 1);
+        options.bound_bytes = seed % 2 == 0 ? 16 << 20 : 1 << 20;
+        options.full = seed % 4 == 1 ? SPOOL_OLDEST : SPOOL_NEWEST;
+        struct told told = kill_one(&w, &options, seed);
+        expect_what_was_safe(&w, &options, &told);
+        spoolworld_close(&w);
+    }
 }
