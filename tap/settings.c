@@ -319,7 +319,7 @@ static int check_sinks(const struct settings *s, struct error *err) {
     if (s->log_count > 0 && nothing)
         return error_set(err, ERR_USAGE, "--log goes with --to a recovery server");
     if (s->required > s->log_count + 1)
-        return error_set(err, ERR_USAGE, "--require %u: there are only %u sinks",
+        return error_set(err, ERR_USAGE, "--require %u, but of sinks (--to and --log) there are %u",
                          (unsigned)s->required, s->log_count + 1);
     return 0;
 }

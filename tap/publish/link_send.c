@@ -1,13 +1,13 @@
-#include "common/log.h"
 #include "tap/publish/link_state.h"
 
 #include <stdlib.h>
 
 /*
- * While older batches are read from files, one in LIVE_SHARE is of those that were just published,
- * as long as the server takes marks so far ahead of its frontier (docs/wire-protocol.md).
+ * While older batches are read from files, one in LIVE_SHARE is of those that were just published.
+ * A server does not take marks far ahead of its frontier (docs/wire-protocol.md): WINDOW is half of
+ * it.
  */
-enum { MAX_PENDING = 1024, LIVE_SHARE = 4, LIVE_WINDOW = 1 << 17 };
+enum { MAX_PENDING = 1024, LIVE_SHARE = 4, WINDOW = 1 << 17 };
 #define RETRY_NS     (5 * NS_PER_SECOND)
 #define RETRY_MAX_NS (60 * NS_PER_SECOND)
 
@@ -67,6 +67,10 @@ void link_rewind(struct link *l) {
 
 /* --- reading -------------------------------------------------------------------------------------
  */
+
+static bool is_in_window(const struct link *l, const struct spool_piece *piece) {
+    return piece->end_order - l->frontier <= WINDOW;
+}
 
 /* SPOOL_PIECE: it is in the source, and the server does not have it yet. */
 static int read_source(struct link *l, struct link_source *source, struct error *err) {
@@ -128,8 +132,7 @@ static bool read_next(struct link *l) {
 static bool read_live(struct link *l) {
     if (l->live_from == UINT64_MAX || l->turn++ % LIVE_SHARE != 0)
         return false;
-    return read_source(l, &l->live, NULL) == SPOOL_PIECE &&
-           l->live.piece.end_order - l->frontier < LIVE_WINDOW;
+    return read_source(l, &l->live, NULL) == SPOOL_PIECE && is_in_window(l, &l->live.piece);
 }
 
 bool link_is_done(struct link *l) {
@@ -210,7 +213,8 @@ static bool send_next(struct link *l) {
         return false;
     if (read_live(l))
         return send_source(l, &l->live);
-    return read_next(l) && send_source(l, &l->next);
+    return read_next(l) && (l->first == NULL || is_in_window(l, &l->next.piece)) &&
+           send_source(l, &l->next);
 }
 
 static bool has_lane(const struct link *l) {

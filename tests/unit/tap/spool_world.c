@@ -108,7 +108,7 @@ void spoolworld_put(struct spool_world *w, unsigned count) {
         cr_assert_not_null(batch);
         batch->first_order = w->next_order;
         spoolworld_fill(&batch->frame, spool_stream(w->spool), w->next_order);
-        w->next_order += WORLD_MARKS;
+        w->next_order += w->marks > 0 ? w->marks : WORLD_MARKS;
         batch->end_order = w->next_order;
         batch->records = 3;
         w->outlet.send(w->outlet.context, batch);

@@ -14,6 +14,7 @@ struct spool_world {
     struct spool *spool;
     struct outlet outlet;
     uint64_t next_order;
+    uint64_t marks; /* that a batch takes, whatever is in it; 0: WORLD_MARKS */
 };
 
 void spoolworld_open(struct spool_world *w);

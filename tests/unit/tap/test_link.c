@@ -279,6 +279,27 @@ Test(link, what_is_not_there_any_more_ends_it) {
     end(&w, &f, l);
 }
 
+Test(link, marks_far_ahead_of_the_frontier_wait) {
+    struct spool_world w;
+    struct fake f = {0};
+    spoolworld_open(&w);
+    struct spool_options options = spoolworld_options(&w, 1, 1);
+    spoolworld_start(&w, &options);
+    w.marks = 100000;
+    spoolworld_put(&w, 3);
+    fake_open(&f, &w);
+    struct link *l = connect_to(&w, &f, 0);
+    fake_hear_batches(&f, 1);
+    cr_assert_not(fake_hear(&f, 100), "the server would not take the second one");
+    fake_acknowledge(&f, WORLD_STREAM, 100000);
+    fake_hear_batches(&f, 2);
+    fake_acknowledge(&f, WORLD_STREAM, 200000);
+    fake_hear_batches(&f, 3);
+    fake_acknowledge(&f, WORLD_STREAM, 300000);
+    expect_drained(&w);
+    end(&w, &f, l);
+}
+
 /* The spool of an earlier start, with so many batches. */
 static void leave_behind(struct spool_world *w, const struct spool_options *options,
                          unsigned count) {
