@@ -1,5 +1,6 @@
 #include "spool_world.h"
 
+#include "common/cleanup.h"
 #include "common/clock.h"
 
 #include <criterion/criterion.h>
@@ -351,6 +352,82 @@ Test(spool_disk, a_disk_that_cannot_be_synced_ends_it) {
     cr_assert_eq(spool_wait_safe(w.spool, PATIENCE_NS, &err), ERR_IO);
     cr_assert_not_null(strstr(err.text, "sync"), "%s", err.text);
     cr_assert_eq(spool_check(w.spool, &err), ERR_IO);
+    spoolworld_close(&w);
+}
+
+Test(spool_disk, a_reader_goes_on_in_a_file_that_was_thinned_meanwhile) {
+    struct spool_world w;
+    spoolworld_open(&w);
+    struct spool_options options = spoolworld_options(&w, 1, 1);
+    options.bound_bytes = 2 << 20;
+    options.full = SPOOL_OLDEST;
+    spoolworld_start(&w, &options);
+    spoolworld_put(&w, 20);
+    expect_safe(&w);
+    struct spool_reader r = reader_at(&w, 0);
+    cr_assert_eq(spoolworld_read(&w, &r, 3), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        spoolworld_put(&w, 8);
+        expect_safe(&w);
+    }
+    cr_assert_gt(spool_lost(w.spool), 20);
+    unsigned gaps = spoolworld_read(&w, &r, 97);
+    cr_assert_eq(gaps + 3, spool_lost(w.spool), "three were read whole before");
+    spool_reader_release(&r);
+    spoolworld_close(&w);
+}
+
+static void flip_byte(const struct spool_world *w, unsigned file, off_t at) {
+    char path[128];
+    uint8_t byte;
+    snprintf(path, sizeof path, "%s/%016x.spool", w->dir, file);
+    AUTO_CLOSE int fd = open(path, O_RDWR);
+    cr_assert_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+}
+
+Test(spool_disk, damage_is_found_when_it_is_read) {
+    struct spool_world w;
+    struct spool_piece piece;
+    struct error err;
+    uint64_t bytes;
+    spoolworld_open(&w);
+    struct spool_options options = spoolworld_options(&w, 1, 1);
+    options.bound_bytes = 2 << 20;
+    spoolworld_start(&w, &options);
+    spoolworld_put(&w, 25);
+    expect_safe(&w);
+    spoolworld_stop(&w);
+    cr_assert_gt(spoolworld_files(&w, &bytes), 4);
+    flip_byte(&w, 1, 1000); /* the bytes of the first batch: not looked at before */
+    flip_byte(&w, 3, 10);   /* the head of the third file */
+    spoolworld_start(&w, &options);
+    struct spool_reader r = {.stream = WORLD_STREAM};
+    cr_assert_eq(spool_read(w.spool, &r, &piece, &err), ERR_FORMAT);
+    r.order = WORLD_MARKS;
+    while (spool_read(w.spool, &r, &piece, &err) == SPOOL_PIECE)
+        spool_give_back(&piece);
+    cr_assert_gt(r.order, 2 * WORLD_MARKS);
+    cr_assert_eq(spool_read(w.spool, &r, &piece, &err), SPOOL_HOLE, "the third was put aside");
+    spool_reader_release(&r);
+    spoolworld_close(&w);
+}
+
+Test(spool_disk, each_sink_has_its_own_lag) {
+    struct spool_world w;
+    spoolworld_open(&w);
+    struct spool_options options = spoolworld_options(&w, 2, 1);
+    spoolworld_start(&w, &options);
+    spoolworld_put(&w, 10);
+    expect_safe(&w);
+    spoolworld_acknowledge(&w, 0, 20);
+    spoolworld_acknowledge(&w, 1, 10);
+    cr_assert_eq(spool_lag(w.spool, 0), 0);
+    uint64_t lag = spool_lag(w.spool, 1);
+    cr_assert(lag > 4 * WORLD_PAYLOAD && lag < 6 * WORLD_PAYLOAD, "%lu", lag);
+    cr_assert_eq(spool_backlog(w.spool), 0);
+    cr_assert_not(spool_is_stuck(w.spool));
     spoolworld_close(&w);
 }
 
