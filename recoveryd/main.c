@@ -6,18 +6,40 @@
 #include "recoveryd/control/service.h"
 #include "recoveryd/receive/server.h"
 #include "recoveryd/receive/socket.h"
+#include "recoveryd/retention/forecast.h"
 #include "recoveryd/retention/reclaim.h"
 #include "recoveryd/retention/retention.h"
 #include "recoveryd/settings.h"
 #include "recoveryd/settle/background.h"
 
+/* What goes on beside everything else. */
+static const struct background_work *const works[] = {
+    &background_merge,   &background_settle, &background_retention,
+    &background_reclaim, &background_pack,   &background_alarm,
+};
+enum { WORKS = sizeof works / sizeof works[0] };
+
+struct backgrounds {
+    struct background *list[WORKS];
+};
+
+static void stop_background(struct backgrounds *b) {
+    for (size_t i = WORKS; i-- > 0;)
+        background_destroy(b->list[i]);
+}
+
+#define AUTO_BACKGROUNDS __attribute__((cleanup(stop_background))) struct backgrounds
+
+static int start_background(struct store *store, struct backgrounds *b, struct error *err) {
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < WORKS; i++)
+        code = background_create(store, works[i], &b->list[i], err);
+    return code;
+}
+
 static int serve(const struct settings *settings, struct store *store, struct socket *socket,
                  struct error *err) {
-    AUTO(background) settling = NULL;
-    AUTO(background) merging = NULL;
-    AUTO(background) retaining = NULL;
-    AUTO(background) reclaiming = NULL;
-    AUTO(background) packing = NULL;
+    AUTO_BACKGROUNDS backgrounds = {0};
     AUTO(control) control = control_create(store);
     AUTO(service) service = NULL;
     AUTO(server) server = NULL;
@@ -36,15 +58,7 @@ static int serve(const struct settings *settings, struct store *store, struct so
     };
     code = server_create(&options, &server, err);
     if (code == 0)
-        code = background_create(store, &background_merge, &merging, err);
-    if (code == 0)
-        code = background_create(store, &background_settle, &settling, err);
-    if (code == 0)
-        code = background_create(store, &background_retention, &retaining, err);
-    if (code == 0)
-        code = background_create(store, &background_reclaim, &reclaiming, err);
-    if (code == 0)
-        code = background_create(store, &background_pack, &packing, err);
+        code = start_background(store, &backgrounds, err);
     if (code < 0)
         return code;
     log_info("ready, listening on %s, store %s", socket_endpoint(socket), store->dir);
@@ -63,6 +77,7 @@ static int run(const struct settings *settings, struct error *err) {
     if (code == 0) {
         store->pack_level = settings->compress;
         store->pack_quiet_ns = settings->pack_after_ns;
+        store->alarm_percent = (unsigned)settings->alarm_percent;
     }
     if (code == 0)
         code = serve(settings, store, socket, err);

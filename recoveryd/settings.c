@@ -74,6 +74,11 @@ static int set_pack_after(void *into, const char *value, struct error *err) {
                             &s->pack_after_ns, err);
 }
 
+static int set_alarm_level(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_number("alarm-level", value, 1, 100, &s->alarm_percent, err);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -98,6 +103,8 @@ static const struct option_row rows[] = {
      set_compress},
     {0, "pack-after", "TIME", "leave segments alone for so long after the last write (default 10m)",
      set_pack_after},
+    {0, "alarm-level", "PERCENT", "alarm when so much of the store's disk is used (default 90)",
+     set_alarm_level},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };
@@ -117,6 +124,7 @@ void settings_init(struct settings *s) {
                            .memory_bytes = DEFAULT_MEMORY_BYTES,
                            .compress = PACK_FAST,
                            .pack_after_ns = STORE_PACK_QUIET_NS,
+                           .alarm_percent = STORE_ALARM_PERCENT,
                            .log_level = LOG_LEVEL_INFO};
 }
 

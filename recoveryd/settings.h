@@ -18,6 +18,7 @@ struct settings {
     uint64_t memory_bytes;
     enum pack_level compress;
     uint64_t pack_after_ns;
+    uint64_t alarm_percent;
     enum log_level log_level;
 };
 

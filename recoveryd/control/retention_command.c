@@ -1,8 +1,10 @@
 /* How much of the history is kept, and how much shall be. */
 #include "recoveryd/control/commands.h"
 
+#include "common/clock.h"
 #include "recoveryd/image/volume_kept.h"
 #include "recoveryd/index/thinned.h"
+#include "recoveryd/retention/forecast.h"
 #include "recoveryd/retention/plan.h"
 
 #include <string.h>
@@ -17,8 +19,8 @@ static json_t *rule_fact(const struct retention_entry *rule) {
 }
 
 /* The rule that holds for a volume, whose it is, and what there is. */
-static int volume_fact(const struct snapshot *s, const struct volume *v, json_t *list,
-                       struct error *err) {
+static int volume_fact(const struct snapshot *s, const struct volume *v, uint64_t full_ns,
+                       json_t *list, struct error *err) {
     struct retention_entry rule = {0};
     uint64_t held;
     uint64_t horizon_ns;
@@ -41,23 +43,29 @@ static int volume_fact(const struct snapshot *s, const struct volume *v, json_t 
     fact_put_time(fact, "first", v->first_ns);
     fact_put_time(fact, "latest", v->watermark_ns);
     fact_put_time(fact, "horizon", horizon_ns);
+    uint64_t complete_ns = forecast_promise(v, &rule);
+    fact_put_time(fact, "complete", complete_ns);
+    fact_put_time(fact, "breaks", complete_ns > full_ns ? full_ns : 0);
     return json_array_append_new(list, fact) == 0 ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
-static int show(const struct snapshot *s, const json_t *request, json_t **result,
+static int show(struct control *c, const struct snapshot *s, const json_t *request, json_t **result,
                 struct error *err) {
     const struct volume *v = NULL;
+    struct forecast f;
     struct retention_entry rule = {0};
     AUTO_JSON list = json_array();
     int code = index_get_retention(s->reader, "", &rule, err);
     if (code == ERR_NOT_FOUND)
         code = 0;
+    if (code == 0)
+        code = forecast_make(c->store, clock_wall_ns(), &f, err);
     if (code == 0 && argument_optional(request, "volume") != NULL)
         code = snapshot_volume(s, request, &v, err);
     if (code == 0 && v != NULL)
-        code = volume_fact(s, v, list, err);
+        code = volume_fact(s, v, f.full_ns, list, err);
     for (size_t i = 0; code == 0 && v == NULL && i < s->volumes.count; i++)
-        code = volume_fact(s, &s->volumes.volumes[i], list, err);
+        code = volume_fact(s, &s->volumes.volumes[i], f.full_ns, list, err);
     if (code == 0)
         *result = json_pack("{s:o,s:O}", "default", rule_fact(&rule), "volumes", list);
     return code;
@@ -129,7 +137,7 @@ int command_retention(struct control *c, const json_t *request, json_t **result,
     if (code < 0)
         return code;
     if (strcmp(action, "show") == 0)
-        return show(&s, request, result, err);
+        return show(c, &s, request, result, err);
     if (strcmp(action, "set") == 0)
         return set(c, &s, request, result, err);
     return error_set(err, ERR_USAGE, "retention: '%.32s' is neither show nor set", action);

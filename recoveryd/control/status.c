@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "recoveryd/index/thinned.h"
+#include "recoveryd/retention/forecast.h"
 #include "recoveryd/settle/settle.h"
 
 /* What can be settled is, so that all answers are the same; what cannot is a gap in them. */
@@ -57,6 +58,18 @@ static int segments_fact(struct control *c, const struct snapshot *s, json_t **f
     return 0;
 }
 
+static int disk_fact(struct control *c, json_t **fact, struct error *err) {
+    struct forecast f;
+    int code = forecast_make(c->store, clock_wall_ns(), &f, err);
+    if (code < 0)
+        return code;
+    *fact = json_pack("{s:o,s:o,s:i,s:b,s:o}", "bytes", fact_number(f.disk_bytes), "free_bytes",
+                      fact_number(f.free_bytes), "used_percent", (int)f.used_percent, "alarm",
+                      f.alarm, "day_bytes", fact_number(f.day_bytes));
+    fact_put_time(*fact, "full", f.full_ns);
+    return 0;
+}
+
 int command_status(struct control *c, const json_t *request, json_t **result, struct buffer *data,
                    struct error *err) {
     AUTO_SNAPSHOT s = {0};
@@ -65,6 +78,7 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
     AUTO_JSON settling = NULL;
     AUTO_JSON index = NULL;
     AUTO_JSON segments = NULL;
+    AUTO_JSON disk = NULL;
     (void)request;
     (void)data;
     int code = index_fact(c, &index, err);
@@ -78,12 +92,14 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
         code = settling_fact(&s, &settling, err);
     if (code == 0)
         code = segments_fact(c, &s, &segments, err);
+    if (code == 0)
+        code = disk_fact(c, &disk, err);
     if (code < 0)
         return code;
-    *result = json_pack("{s:o,s:o,s:O,s:O,s:O,s:O,s:O}", "store", fact_text(c->store->dir),
+    *result = json_pack("{s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O}", "store", fact_text(c->store->dir),
                         "stored_bytes", fact_number(segments_total_bytes(c->store->segments)),
-                        "segments", segments, "index", index, "settling", settling, "monitors",
-                        monitors, "volumes", volumes);
+                        "segments", segments, "disk", disk, "index", index, "settling", settling,
+                        "monitors", monitors, "volumes", volumes);
     fact_put_time(*result, "now", clock_wall_ns());
     return 0;
 }

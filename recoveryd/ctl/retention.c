@@ -134,6 +134,9 @@ static void print_volume(const json_t *volume) {
         printf("            (%s)\n",
                strcmp(rule, "default") == 0 ? "the default" : "there is no rule");
     printf("  has       %s - %s\n", ctl_string(volume, "first"), ctl_string(volume, "latest"));
+    if (ctl_number(volume, "breaks_ns") > 0)
+        printf("  WARNING   the disk is full at %.19sZ, before that is complete\n",
+               ctl_string(volume, "breaks"));
     printf("  holds     %s\n", ctl_bytes_text(ctl_number(volume, "held_bytes"), text));
 }
 

@@ -44,11 +44,23 @@ static void print_segments(const json_t *segments) {
     putchar('\n');
 }
 
+static void print_disk(const json_t *disk) {
+    char bytes[CTL_TEXT_BYTES];
+    uint64_t day = ctl_number(disk, "day_bytes");
+    printf("  disk      %s free, %" PRIu64 "%% used%s\n",
+           ctl_bytes_text(ctl_number(disk, "free_bytes"), bytes), ctl_number(disk, "used_percent"),
+           json_is_true(json_object_get(disk, "alarm")) ? ": ALARM" : "");
+    if (day > 0 && ctl_number(disk, "full_ns") > 0)
+        printf("            full at %.19sZ, at %s a day\n", ctl_string(disk, "full"),
+               ctl_bytes_text(day, bytes));
+}
+
 static void print(const json_t *status) {
     size_t i;
     const json_t *item;
     printf("store %s\n", ctl_string(status, "store"));
     print_segments(json_object_get(status, "segments"));
+    print_disk(json_object_get(status, "disk"));
     print_index(json_object_get(status, "index"));
     printf("  now       %s\n", ctl_string(status, "now"));
     print_settling(json_object_get(status, "settling"));

@@ -100,30 +100,55 @@ uint64_t segments_total_bytes(struct segments *s) {
     return total;
 }
 
-/* By what its head says, without a look at its frames. */
-static bool is_packed(int dir_fd, const char *name) {
+/* Without a look at its frames. */
+static bool read_head(int dir_fd, const char *name, struct segment_head *head) {
     uint8_t bytes[SEGMENT_HEAD_BYTES];
-    struct segment_head head;
     AUTO_CLOSE int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
     return fd >= 0 && pread(fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes &&
-           segment_head_decode(cursor_of(bytes, sizeof bytes), &head, NULL) == 0 &&
-           head.version == SEGMENT_VERSION_PACKED;
+           segment_head_decode(cursor_of(bytes, sizeof bytes), head, NULL) == 0;
 }
 
 static void add_file(void *context, int dir_fd, const char *name, uint32_t number) {
     struct segments_total *total = context;
+    struct segment_head head;
     struct stat status;
     (void)number;
     if (fstatat(dir_fd, name, &status, 0) != 0)
         return;
     total->files++;
     total->disk_bytes += (uint64_t)status.st_blocks * 512;
-    total->packed_files += is_packed(dir_fd, name);
+    total->packed_files += read_head(dir_fd, name, &head) && head.version == SEGMENT_VERSION_PACKED;
 }
 
 void segments_sum(struct segments *s, struct segments_total *total) {
     *total = (struct segments_total){0};
     each_file(s, add_file, total);
+}
+
+struct since {
+    uint64_t since_ns;
+    struct segments_recent *recent;
+};
+
+static void add_recent(void *context, int dir_fd, const char *name, uint32_t number) {
+    const struct since *since = context;
+    struct segments_recent *recent = since->recent;
+    struct segment_head head;
+    struct stat status;
+    (void)number;
+    if (fstatat(dir_fd, name, &status, 0) != 0 || !read_head(dir_fd, name, &head) ||
+        head.made_ns < since->since_ns)
+        return;
+    if (recent->files == 0 || head.made_ns < recent->first_ns)
+        recent->first_ns = head.made_ns;
+    recent->files++;
+    recent->disk_bytes += (uint64_t)status.st_blocks * 512;
+}
+
+void segments_since(struct segments *s, uint64_t since_ns, struct segments_recent *recent) {
+    struct since since = {since_ns, recent};
+    *recent = (struct segments_recent){0};
+    each_file(s, add_recent, &since);
 }
 
 struct file_visit {

@@ -193,6 +193,7 @@ int store_open(const char *dir, enum store_mode mode, struct store **out, struct
     s->lock_fd = -1;
     s->mode = mode;
     s->pack_quiet_ns = STORE_PACK_QUIET_NS;
+    s->alarm_percent = STORE_ALARM_PERCENT;
     if (strlen(dir) > PATH_MAX - 64)
         return error_set(err, ERR_USAGE, "the name of the store is too long");
     int code = mode == STORE_OWN ? own(s, err) : use(s, err);

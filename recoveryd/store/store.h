@@ -17,6 +17,8 @@
 
 #define STORE_PACK_QUIET_NS (UINT64_C(600) * 1000000000)
 
+enum { STORE_ALARM_PERCENT = 90 };
+
 enum store_mode {
     STORE_READ,  /* must exist; works beside a running recoveryd */
     STORE_WRITE, /* must exist; short writes (baselines, what settles) beside a running recoveryd */
@@ -33,7 +35,10 @@ struct store {
      * PACK_OFF and STORE_PACK_QUIET_NS until set. */
     enum pack_level pack_level;
     uint64_t pack_quiet_ns;
-    int lock_fd; /* STORE_OWN: holds the lock; otherwise -1 */
+    unsigned
+        alarm_percent; /* of the disk that may be used before there is an alarm; 90 until set */
+    bool alarmed;      /* there is one, and it was said; of the thread that looks */
+    int lock_fd;       /* STORE_OWN: holds the lock; otherwise -1 */
 };
 
 /*
