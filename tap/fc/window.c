@@ -7,6 +7,12 @@
  * as a table of their hashes with two places for each: what is pushed out early is taken for new.
  */
 enum { TABLE_SETS = 1 << 16, WAYS = 2 };
+/*
+ * Where a late one belongs is found by stripes of time, 16 µs each and more of them than fit into
+ * WINDOW_NS. What is noted of them is where to begin looking, no more: two of the same number,
+ * further apart, do no harm.
+ */
+enum { STRIPES = 4096, STRIPE_SHIFT = 14, WORD_BITS = 64, WORDS = STRIPES / WORD_BITS };
 
 struct trace {
     uint64_t hash;
@@ -18,6 +24,8 @@ struct window {
     struct shelves *shelves;
     size_t bytes;
     size_t limit_bytes;
+    struct seen *last[STRIPES]; /* in the list, of each stripe; NULL: none */
+    uint64_t filled[WORDS];     /* a bit for each of them that is not NULL */
     struct trace table[TABLE_SETS][WAYS];
 };
 
@@ -55,19 +63,69 @@ static uint64_t hash_of(const struct frame *f) {
     return mix(hash, (uint64_t)f->vsan << 32 | f->wire_bytes);
 }
 
+/* Stripes */
+
+static size_t stripe_of(uint64_t time_ns) {
+    return (size_t)(time_ns >> STRIPE_SHIFT) % STRIPES;
+}
+
+static void note_last(struct window *w, struct seen *seen) {
+    size_t at = stripe_of(seen->time_ns);
+    if (w->last[at] != NULL && w->last[at]->time_ns > seen->time_ns)
+        return;
+    w->last[at] = seen;
+    w->filled[at / WORD_BITS] |= UINT64_C(1) << at % WORD_BITS;
+}
+
+static void forget_last(struct window *w, const struct seen *seen) {
+    size_t at = stripe_of(seen->time_ns);
+    if (w->last[at] != seen)
+        return;
+    w->last[at] = NULL;
+    w->filled[at / WORD_BITS] &= ~(UINT64_C(1) << at % WORD_BITS);
+}
+
+/* One that waits, in the stripe of that time or the next before it that is not empty. */
+static struct seen *near(const struct window *w, uint64_t time_ns) {
+    size_t at = stripe_of(time_ns);
+    uint64_t word = w->filled[at / WORD_BITS] & (UINT64_MAX >> (WORD_BITS - 1 - at % WORD_BITS));
+    size_t i = at / WORD_BITS;
+    for (size_t steps = 0; word == 0 && steps < WORDS; steps++) {
+        i = (i + WORDS - 1) % WORDS;
+        word = w->filled[i];
+    }
+    if (word == 0)
+        return w->oldest;
+    return w->last[i * WORD_BITS + WORD_BITS - 1 - (size_t)__builtin_clzll(word)];
+}
+
+/* The last one that is not younger; NULL: all are. */
+static struct seen *find_before(const struct window *w, uint64_t time_ns) {
+    struct seen *oldest = w->oldest;
+    if (oldest == NULL || oldest->time_ns > time_ns)
+        return NULL;
+    if (oldest->prev->time_ns <= time_ns)
+        return oldest->prev;
+    struct seen *before = near(w, time_ns);
+    while (before->time_ns > time_ns)
+        before = before->prev;
+    while (before->next->time_ns <= time_ns)
+        before = before->next;
+    return before;
+}
+
 bool window_add(struct window *w, const struct frame *frame, uint64_t time_ns) {
     struct seen *seen = shelves_put(w->shelves, frame, time_ns);
     if (seen == NULL)
         return false;
     seen->likeness = hash_of(frame);
     w->bytes += seen_size(seen);
-    struct seen *before = w->oldest != NULL ? w->oldest->prev : NULL;
-    while (before != NULL && before->time_ns > time_ns)
-        before = before != w->oldest ? before->prev : NULL;
+    struct seen *before = find_before(w, time_ns);
     if (before == NULL)
         DL_PREPEND(w->oldest, seen);
     else
         DL_APPEND_ELEM(w->oldest, before, seen);
+    note_last(w, seen);
     return true;
 }
 
@@ -116,6 +174,7 @@ struct seen *window_next(struct window *w, uint64_t until_ns) {
     if (seen == NULL || (seen->time_ns > until_ns && w->bytes <= w->limit_bytes))
         return NULL;
     DL_DELETE(w->oldest, seen);
+    forget_last(w, seen);
     w->bytes -= seen_size(seen);
     seen->prev = seen->next = NULL;
     seen->again = was_seen(w, seen);
