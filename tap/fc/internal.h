@@ -207,6 +207,23 @@ struct fc_nexus {
     uint64_t judged; /* pairs_changes() when its frames were last found to need no login */
     struct slot *slots;
     struct task *tasks;
+    struct fc_port *from, *to;              /* the ports of key.initiator and key.target */
+    struct fc_nexus *from_prev, *from_next; /* from->as_initiator */
+    struct fc_nexus *to_prev, *to_next;     /* to->as_target */
+    UT_hash_handle hh;
+};
+
+struct fc_port_key {
+    uint32_t fc_id;
+    uint32_t vsan;
+};
+
+/* A port that has nexuses: floods of logins would make going through all of them the dearest thing
+ * that there is. */
+struct fc_port {
+    struct fc_port_key key;
+    struct fc_nexus *as_initiator;
+    struct fc_nexus *as_target;
     UT_hash_handle hh;
 };
 
@@ -223,6 +240,7 @@ struct fc {
     struct logins *logins;
     struct pairs *pairs;
     struct fc_nexus *nexuses;
+    struct fc_port *ports;
     struct fc_nexus *last; /* most frames go to the same one */
     struct slot *slots;
     size_t slot_count;

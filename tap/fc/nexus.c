@@ -1,5 +1,64 @@
 #include "tap/fc/internal.h"
 
+#include <utlist.h>
+
+static struct fc_port *find_port(const struct fc *f, uint32_t vsan, uint32_t fc_id) {
+    struct fc_port_key key = {fc_id, vsan};
+    struct fc_port *port = NULL;
+    HASH_FIND(hh, f->ports, &key, sizeof key, port);
+    return port;
+}
+
+static struct fc_port *find_or_make_port(struct fc *f, uint32_t vsan, uint32_t fc_id) {
+    struct fc_port *port = find_port(f, vsan, fc_id);
+    if (port != NULL)
+        return port;
+    port = calloc(1, sizeof *port);
+    if (port == NULL)
+        return NULL;
+    port->key = (struct fc_port_key){fc_id, vsan};
+    HASH_ADD(hh, f->ports, key, sizeof port->key, port);
+    if (port->hh.tbl != NULL)
+        return port;
+    free(port);
+    return NULL;
+}
+
+static void drop_if_unused(struct fc *f, struct fc_port *port) {
+    if (port == NULL || port->as_initiator != NULL || port->as_target != NULL)
+        return;
+    HASH_DEL(f->ports, port);
+    free(port);
+}
+
+/* False: no memory. */
+static bool join_ports(struct fc_nexus *n) {
+    struct fc *f = n->fc;
+    struct fc_port *from = find_or_make_port(f, n->key.vsan, n->key.initiator);
+    struct fc_port *to = find_or_make_port(f, n->key.vsan, n->key.target);
+    if (from == NULL || to == NULL) {
+        drop_if_unused(f, from);
+        if (to != from)
+            drop_if_unused(f, to);
+        return false;
+    }
+    n->from = from;
+    n->to = to;
+    DL_APPEND2(from->as_initiator, n, from_prev, from_next);
+    DL_APPEND2(to->as_target, n, to_prev, to_next);
+    return true;
+}
+
+static void leave_ports(struct fc_nexus *n) {
+    struct fc_port *from = n->from;
+    struct fc_port *to = n->to;
+    DL_DELETE2(from->as_initiator, n, from_prev, from_next);
+    DL_DELETE2(to->as_target, n, to_prev, to_next);
+    drop_if_unused(n->fc, from);
+    if (to != from)
+        drop_if_unused(n->fc, to);
+}
+
 /* Not memcmp(): reading at once what was just written in parts waits for all writes before it. */
 static bool is_between(const struct fc_nexus *n, uint16_t vsan, uint32_t initiator,
                        uint32_t target) {
@@ -53,9 +112,15 @@ struct fc_nexus *nexus_of(struct fc *f, uint16_t vsan, uint32_t initiator, uint3
         free(n);
         return NULL;
     }
+    if (!join_ports(n)) {
+        tracker_nexus_close(n->nexus, 0, NULL, 0);
+        free(n);
+        return NULL;
+    }
     HASH_ADD(hh, f->nexuses, key, sizeof n->key, n);
     if (n->hh.tbl != NULL)
         return n;
+    leave_ports(n);
     tracker_nexus_close(n->nexus, 0, NULL, 0);
     free(n);
     return NULL;
@@ -80,6 +145,7 @@ void nexus_destroy(struct fc_nexus *n, uint16_t reason, const char *text, uint64
     nexus_clear(n, reason, text, time_ns);
     tracker_nexus_close(n->nexus, reason, text, time_ns);
     HASH_DEL(f->nexuses, n);
+    leave_ports(n);
     if (f->last == n)
         f->last = NULL;
     free(n);
@@ -91,18 +157,13 @@ void nexus_discard(struct fc_nexus *n) {
     nexus_destroy(n, 0, NULL, 0);
 }
 
-static bool is_of(const struct fc_nexus *n, uint16_t vsan, uint32_t fc_id) {
-    return n->key.vsan == vsan && (n->key.target == fc_id || n->key.initiator == fc_id);
-}
-
 bool nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, uint64_t time_ns) {
-    struct fc_nexus *n, *next;
-    bool any = false;
-    HASH_ITER(hh, f->nexuses, n, next) {
-        if (!is_of(n, vsan, fc_id))
-            continue;
-        nexus_destroy(n, GAP_NEXUS_LOST, text, time_ns);
-        any = true;
+    struct fc_port *port = find_port(f, vsan, fc_id);
+    bool any = port != NULL;
+    while (port != NULL) { /* which goes with its last nexus */
+        nexus_destroy(port->as_initiator != NULL ? port->as_initiator : port->as_target,
+                      GAP_NEXUS_LOST, text, time_ns);
+        port = find_port(f, vsan, fc_id);
     }
     return any;
 }
@@ -111,6 +172,20 @@ bool nexus_leave(struct fc *f, uint16_t vsan, uint32_t fc_id, const char *text, 
 static void take_name_away(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t time_ns) {
     nexus_leave(f, vsan, fc_id, "its port has another address now", time_ns);
     names_forget(f->names, vsan, fc_id);
+}
+
+static void give_name(const struct fc_port *port, const char *name, uint64_t time_ns) {
+    struct fc_nexus *n;
+    if (port == NULL)
+        return;
+    DL_FOREACH2(port->as_initiator, n, from_next) {
+        tracker_nexus_name_initiator(n->nexus, name);
+    }
+    DL_FOREACH2(port->as_target, n, to_next) {
+        if (!n->named && n->from != port)
+            tracker_nexus_identify(n->nexus, name, time_ns);
+        n->named = true;
+    }
 }
 
 void nexus_name(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn, uint64_t time_ns) {
@@ -126,14 +201,5 @@ void nexus_name(struct fc *f, uint16_t vsan, uint32_t fc_id, uint64_t wwpn, uint
     if (!names_set(f->names, vsan, fc_id, wwpn))
         return;
     names_text(f->names, vsan, fc_id, name);
-    struct fc_nexus *n, *next;
-    HASH_ITER(hh, f->nexuses, n, next) {
-        if (!is_of(n, vsan, fc_id))
-            continue;
-        if (n->key.initiator == fc_id)
-            tracker_nexus_name_initiator(n->nexus, name);
-        else if (!n->named)
-            tracker_nexus_identify(n->nexus, name, time_ns);
-        n->named = n->named || n->key.target == fc_id;
-    }
+    give_name(find_port(f, vsan, fc_id), name, time_ns);
 }

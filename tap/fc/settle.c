@@ -24,12 +24,11 @@ static void gap_unreadable(const struct task *t, uint64_t time_ns) {
  */
 static void abort_tasks(const struct task *t, bool everybody, bool every_unit, const char *text,
                         uint64_t time_ns) {
-    struct fc_nexus *n, *next;
+    struct fc_nexus *n;
     const struct task *heir = t->slot != NULL ? t->slot->now : NULL;
-    HASH_ITER(hh, t->nexus->fc->nexuses, n, next) {
-        bool same = n->key.target == t->nexus->key.target && n->key.vsan == t->nexus->key.vsan;
+    DL_FOREACH2(t->nexus->to->as_target, n, to_next) {
         struct task *other, *after;
-        if (!same || (n != t->nexus && !everybody))
+        if (n != t->nexus && !everybody)
             continue;
         DL_FOREACH_SAFE2(n->tasks, other, after, next) {
             if (other->kind == TASK_COMMAND && other->answer == NULL && other != heir &&
