@@ -211,6 +211,16 @@ static bool is_quiet(const struct packets *p, size_t at) {
     return count == 0;
 }
 
+/* Is there a place for choose_place() to find? */
+static bool has_place(const struct trial *t) {
+    size_t at = 0;
+    while (at < t->capture.count && is_fcp(&t->capture.list[at]))
+        at++;
+    while (at < t->capture.count && !is_quiet(&t->capture, at))
+        at++;
+    return at < t->capture.count;
+}
+
 /* Behind the beacon that names the target: before it there is no name to be kept. */
 static size_t choose_place(struct trial *t) {
     size_t named = 0;
@@ -337,6 +347,9 @@ static int prepare(struct trial *t, const char *directory, const char *capture, 
                             err);
     if (code < 0)
         return code;
+    if (!has_place(t))
+        return error_set(err, ERR_FORMAT, "%s: no command of FCP at which nothing else is open",
+                         capture);
     const struct truth_volume *old = &t->truth.volumes[0];
     uint64_t other = record_path_id(PATH_FCP, new_name, strlen(new_name), old->lun);
     for (enum volume v = OLD; v < VOLUMES; v++) {
