@@ -6,7 +6,6 @@
 #include "recoveryd/control/service.h"
 #include "recoveryd/receive/server.h"
 #include "recoveryd/receive/socket.h"
-#include "recoveryd/retention/forecast.h"
 #include "recoveryd/retention/reclaim.h"
 #include "recoveryd/retention/retention.h"
 #include "recoveryd/settings.h"
@@ -15,7 +14,7 @@
 /* What goes on beside everything else. */
 static const struct background_work *const works[] = {
     &background_merge,   &background_settle, &background_retention,
-    &background_reclaim, &background_pack,   &background_alarm,
+    &background_reclaim, &background_pack,   &background_room,
 };
 enum { WORKS = sizeof works / sizeof works[0] };
 
@@ -77,8 +76,9 @@ static int run(const struct settings *settings, struct error *err) {
     if (code == 0) {
         store->pack_level = settings->compress;
         store->pack_quiet_ns = settings->pack_after_ns;
-        store->alarm_percent = (unsigned)settings->alarm_percent;
     }
+    if (code == 0)
+        room_set_limits(store->room, &settings->room);
     if (code == 0)
         code = serve(settings, store, socket, err);
     return code;

@@ -74,9 +74,20 @@ static int set_pack_after(void *into, const char *value, struct error *err) {
                             &s->pack_after_ns, err);
 }
 
+static int set_store_limit(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_bytes("store-limit", value, UINT64_C(1) << 20, INT64_MAX, &s->room.store_bytes,
+                         err);
+}
+
+static int set_reserve(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_bytes("reserve", value, 0, INT64_MAX, &s->room.reserve_bytes, err);
+}
+
 static int set_alarm_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
-    return options_number("alarm-level", value, 1, 100, &s->alarm_percent, err);
+    return options_number("alarm-level", value, 0, 100, &s->room.alarm_percent, err);
 }
 
 static int set_log_level(void *into, const char *value, struct error *err) {
@@ -103,7 +114,10 @@ static const struct option_row rows[] = {
      set_compress},
     {0, "pack-after", "TIME", "leave segments alone for so long after the last write (default 10m)",
      set_pack_after},
-    {0, "alarm-level", "PERCENT", "alarm when so much of the store's disk is used (default 90)",
+    {0, "store-limit", "BYTES", "the store takes no more than this (default: the disk's size)",
+     set_store_limit},
+    {0, "reserve", "BYTES", "of the file system, kept free (default 0)", set_reserve},
+    {0, "alarm-level", "PERCENT", "say so when the store is so full (default 90; 0: never)",
      set_alarm_level},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
@@ -124,7 +138,7 @@ void settings_init(struct settings *s) {
                            .memory_bytes = DEFAULT_MEMORY_BYTES,
                            .compress = PACK_FAST,
                            .pack_after_ns = STORE_PACK_QUIET_NS,
-                           .alarm_percent = STORE_ALARM_PERCENT,
+                           .room = {.alarm_percent = ROOM_ALARM_PERCENT},
                            .log_level = LOG_LEVEL_INFO};
 }
 

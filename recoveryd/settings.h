@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "recoveryd/store/pack.h"
+#include "recoveryd/store/room.h"
 
 #include <stdint.h>
 
@@ -18,7 +19,7 @@ struct settings {
     uint64_t memory_bytes;
     enum pack_level compress;
     uint64_t pack_after_ns;
-    uint64_t alarm_percent;
+    struct room_limits room;
     enum log_level log_level;
 };
 

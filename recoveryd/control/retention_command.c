@@ -4,8 +4,8 @@
 #include "common/clock.h"
 #include "recoveryd/image/volume_kept.h"
 #include "recoveryd/index/thinned.h"
-#include "recoveryd/retention/forecast.h"
 #include "recoveryd/retention/plan.h"
+#include "recoveryd/store/forecast.h"
 
 #include <string.h>
 
@@ -43,29 +43,40 @@ static int volume_fact(const struct snapshot *s, const struct volume *v, uint64_
     fact_put_time(fact, "first", v->first_ns);
     fact_put_time(fact, "latest", v->watermark_ns);
     fact_put_time(fact, "horizon", horizon_ns);
-    uint64_t complete_ns = forecast_promise(v, &rule);
+    uint64_t complete_ns = retention_promise(v, &rule);
     fact_put_time(fact, "complete", complete_ns);
     fact_put_time(fact, "breaks", complete_ns > full_ns ? full_ns : 0);
     return json_array_append_new(list, fact) == 0 ? 0 : error_set(err, ERR_NOMEM, "out of memory");
 }
 
+/* When the store is full as it grows now; 0: not known. */
+static int find_full(struct control *c, uint64_t *full_ns, struct error *err) {
+    struct room_state state;
+    struct forecast f;
+    int code = room_read(c->store->room, &state, err);
+    if (code == 0)
+        code = forecast_read(c->store->segments, state.index_bytes, clock_wall_ns(), &f, err);
+    *full_ns = code == 0 ? forecast_full_ns(&f, state.left_bytes) : 0;
+    return code;
+}
+
 static int show(struct control *c, const struct snapshot *s, const json_t *request, json_t **result,
                 struct error *err) {
     const struct volume *v = NULL;
-    struct forecast f;
+    uint64_t full_ns = 0;
     struct retention_entry rule = {0};
     AUTO_JSON list = json_array();
     int code = index_get_retention(s->reader, "", &rule, err);
     if (code == ERR_NOT_FOUND)
         code = 0;
     if (code == 0)
-        code = forecast_make(c->store, clock_wall_ns(), &f, err);
+        code = find_full(c, &full_ns, err);
     if (code == 0 && argument_optional(request, "volume") != NULL)
         code = snapshot_volume(s, request, &v, err);
     if (code == 0 && v != NULL)
-        code = volume_fact(s, v, f.full_ns, list, err);
+        code = volume_fact(s, v, full_ns, list, err);
     for (size_t i = 0; code == 0 && v == NULL && i < s->volumes.count; i++)
-        code = volume_fact(s, &s->volumes.volumes[i], f.full_ns, list, err);
+        code = volume_fact(s, &s->volumes.volumes[i], full_ns, list, err);
     if (code == 0)
         *result = json_pack("{s:o,s:O}", "default", rule_fact(&rule), "volumes", list);
     return code;

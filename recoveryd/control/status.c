@@ -3,8 +3,8 @@
 
 #include "common/clock.h"
 #include "recoveryd/index/thinned.h"
-#include "recoveryd/retention/forecast.h"
 #include "recoveryd/settle/settle.h"
+#include "recoveryd/store/forecast.h"
 
 /* What can be settled is, so that all answers are the same; what cannot is a gap in them. */
 static int open_settled(struct control *c, struct snapshot *s, struct error *err) {
@@ -58,15 +58,37 @@ static int segments_fact(struct control *c, const struct snapshot *s, json_t **f
     return 0;
 }
 
-static int disk_fact(struct control *c, json_t **fact, struct error *err) {
+/* null when it is not known, and when there is none. */
+static json_t *known(uint64_t number) {
+    return number > 0 ? fact_number(number) : json_null();
+}
+
+static json_t *full_fact(enum room_full full) {
+    const char *name = room_full_name(full);
+    return name != NULL ? json_string(name) : json_null();
+}
+
+/* Limits are those of this process: recoveryctl --store has none. */
+static int space_fact(struct control *c, json_t **fact, struct error *err) {
+    struct room_state state;
     struct forecast f;
-    int code = forecast_make(c->store, clock_wall_ns(), &f, err);
+    const struct room_limits *limits = room_limits(c->store->room);
+    bool waits = atomic_load(room_waiting(c->store->room)) > 0;
+    int code = room_read(c->store->room, &state, err);
+    if (code == 0)
+        code = forecast_read(c->store->segments, state.index_bytes, clock_wall_ns(), &f, err);
     if (code < 0)
         return code;
-    *fact = json_pack("{s:o,s:o,s:i,s:b,s:o}", "bytes", fact_number(f.disk_bytes), "free_bytes",
-                      fact_number(f.free_bytes), "used_percent", (int)f.used_percent, "alarm",
-                      f.alarm, "day_bytes", fact_number(f.day_bytes));
-    fact_put_time(*fact, "full", f.full_ns);
+    *fact =
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:i,s:b,s:o,s:b,s:o,s:o}", "left_bytes",
+                  fact_number(state.left_bytes), "capacity_bytes",
+                  fact_number(state.capacity_bytes), "limit_bytes", known(limits->store_bytes),
+                  "reserve_bytes", fact_number(limits->reserve_bytes), "alarm_percent",
+                  known(limits->alarm_percent), "percent", (int)state.percent, "alarm",
+                  (int)state.alarm, "full", full_fact(state.full), "waiting", (int)waits,
+                  "bytes_per_day", f.measured_ns > 0 ? fact_number(f.bytes_per_day) : json_null(),
+                  "measured_seconds", fact_number(f.measured_ns / NS_PER_SECOND));
+    fact_put_time(*fact, "full_at", forecast_full_ns(&f, state.left_bytes));
     return 0;
 }
 
@@ -78,10 +100,12 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
     AUTO_JSON settling = NULL;
     AUTO_JSON index = NULL;
     AUTO_JSON segments = NULL;
-    AUTO_JSON disk = NULL;
+    AUTO_JSON space = NULL;
     (void)request;
     (void)data;
     int code = index_fact(c, &index, err);
+    if (code == 0)
+        code = space_fact(c, &space, err);
     if (code == 0)
         code = open_settled(c, &s, err);
     if (code == 0)
@@ -92,13 +116,11 @@ int command_status(struct control *c, const json_t *request, json_t **result, st
         code = settling_fact(&s, &settling, err);
     if (code == 0)
         code = segments_fact(c, &s, &segments, err);
-    if (code == 0)
-        code = disk_fact(c, &disk, err);
     if (code < 0)
         return code;
     *result = json_pack("{s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O}", "store", fact_text(c->store->dir),
                         "stored_bytes", fact_number(segments_total_bytes(c->store->segments)),
-                        "segments", segments, "disk", disk, "index", index, "settling", settling,
+                        "segments", segments, "space", space, "index", index, "settling", settling,
                         "monitors", monitors, "volumes", volumes);
     fact_put_time(*result, "now", clock_wall_ns());
     return 0;

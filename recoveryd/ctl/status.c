@@ -1,6 +1,8 @@
 #include "recoveryd/ctl/ctl.h"
 #include "recoveryd/ctl/show.h"
 
+#include "common/clock.h"
+
 #include <inttypes.h>
 
 static const struct option_set options = {
@@ -44,15 +46,32 @@ static void print_segments(const json_t *segments) {
     putchar('\n');
 }
 
-static void print_disk(const json_t *disk) {
+static void print_forecast(const json_t *space) {
     char bytes[CTL_TEXT_BYTES];
-    uint64_t day = ctl_number(disk, "day_bytes");
-    printf("  disk      %s free, %" PRIu64 "%% used%s\n",
-           ctl_bytes_text(ctl_number(disk, "free_bytes"), bytes), ctl_number(disk, "used_percent"),
-           json_is_true(json_object_get(disk, "alarm")) ? ": ALARM" : "");
-    if (day > 0 && ctl_number(disk, "full_ns") > 0)
-        printf("            full at %.19sZ, at %s a day\n", ctl_string(disk, "full"),
-               ctl_bytes_text(day, bytes));
+    char span[CTL_TEXT_BYTES];
+    const json_t *rate = json_object_get(space, "bytes_per_day");
+    if (!json_is_integer(rate))
+        return;
+    printf("  growth    %s a day", ctl_bytes_text(ctl_number(space, "bytes_per_day"), bytes));
+    printf(", over the last %s\n",
+           ctl_duration_text(ctl_number(space, "measured_seconds") * NS_PER_SECOND, span));
+    if (ctl_number(space, "full_at_ns") > 0)
+        printf("  full at   %s, as it grows now\n", ctl_string(space, "full_at"));
+}
+
+static void print_space(const json_t *space) {
+    char bytes[CTL_TEXT_BYTES];
+    const json_t *full = json_object_get(space, "full");
+    printf("  left      %s; %" PRIu64 "%% are used\n",
+           ctl_bytes_text(ctl_number(space, "left_bytes"), bytes), ctl_number(space, "percent"));
+    print_forecast(space);
+    if (json_is_string(full))
+        printf("  FULL      by the %s%s\n", json_string_value(full),
+               json_is_true(json_object_get(space, "waiting"))
+                   ? ": nothing is acknowledged, monitors wait"
+                   : "");
+    else if (json_is_true(json_object_get(space, "alarm")))
+        printf("  ALARM     %" PRIu64 "%% or more are used\n", ctl_number(space, "alarm_percent"));
 }
 
 static void print(const json_t *status) {
@@ -60,8 +79,8 @@ static void print(const json_t *status) {
     const json_t *item;
     printf("store %s\n", ctl_string(status, "store"));
     print_segments(json_object_get(status, "segments"));
-    print_disk(json_object_get(status, "disk"));
     print_index(json_object_get(status, "index"));
+    print_space(json_object_get(status, "space"));
     printf("  now       %s\n", ctl_string(status, "now"));
     print_settling(json_object_get(status, "settling"));
     if (json_array_size(json_object_get(status, "monitors")) == 0)

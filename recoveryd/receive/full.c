@@ -20,7 +20,7 @@ bool full_wait(struct full *f, const struct error *err) {
 }
 
 void full_end(struct full *f) {
-    if (f->waiting)
-        atomic_fetch_sub(f->stalled, 1);
+    if (f->waiting && atomic_fetch_sub(f->stalled, 1) == 1 && !stop_requested())
+        log_info("there is space again: it goes on");
     f->waiting = false;
 }

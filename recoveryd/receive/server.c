@@ -37,7 +37,6 @@ struct server {
     pthread_t committer_thread;
     bool committer_runs;
 
-    atomic_uint stalled;         /* threads that wait for a full disk */
     _Atomic uint64_t held_bytes; /* of frames between the socket and the segments */
 
     struct rate malformed_lines; /* the receiver's */
@@ -112,8 +111,9 @@ static int start_worker(struct server *s, unsigned number, struct error *err) {
         .landed = s->landed,
         .streams = s->streams,
         .writer = s->writers[number],
+        .room = s->o.store->room,
         .sender = sender_create(s->o.socket),
-        .full = {.stalled = &s->stalled},
+        .full = {.stalled = room_waiting(s->o.store->room)},
         .held_bytes = &s->held_bytes,
     };
     struct worker_start *start = malloc(sizeof *start);
@@ -141,7 +141,7 @@ static int start_committer(struct server *s, struct error *err) {
         .writers = s->writers,
         .writer_count = s->o.workers,
         .incarnation = s->incarnation,
-        .stalled = &s->stalled,
+        .stalled = room_waiting(s->o.store->room),
     };
     s->committer = committer_create(&options);
     if (s->committer == NULL || s->committer_sender == NULL)
@@ -310,7 +310,7 @@ static void dispatch(struct server *s, struct frame *frame) {
  * dropped: so that a monitor that connects and an administrator who asks get an answer.
  */
 static bool wants_frames(struct server *s) {
-    return !is_full(s) || atomic_load(&s->stalled) > 0;
+    return !is_full(s) || atomic_load(room_waiting(s->o.store->room)) > 0;
 }
 
 int server_run(struct server *s, struct error *err) {

@@ -18,17 +18,24 @@ static void refuse(struct worker *w, const struct frame *frame, const struct err
                     (unsigned long long)left_out);
 }
 
+/* A limit that was set is as a full disk. */
+static int try_append(struct worker *w, const struct frame *frame, struct extent *where,
+                      struct error *err) {
+    int code = w->room != NULL ? room_take(w->room, frame->bytes, err) : 0;
+    return code == 0 ? segments_append(w->writer, frame->data, frame->bytes, where, err) : code;
+}
+
 /* ERR_FULL is waited out here: the frame is what the monitor must send again otherwise. */
 static int append(struct worker *w, const struct frame *frame, struct extent *where,
                   struct error *err) {
-    int code = segments_append(w->writer, frame->data, frame->bytes, where, err);
+    int code = try_append(w, frame, where, err);
     while (code == ERR_FULL) {
         if (!full_wait(&w->full, err))
             code = error_set(err, ERR_STOPPED,
                              "stopped while the disk was full: monitors will send again what was "
                              "not acknowledged");
         else
-            code = segments_append(w->writer, frame->data, frame->bytes, where, err);
+            code = try_append(w, frame, where, err);
     }
     full_end(&w->full);
     return code;

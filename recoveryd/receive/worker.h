@@ -11,6 +11,7 @@
 #include "common/queue.h"
 #include "recoveryd/receive/full.h"
 #include "recoveryd/receive/landed.h"
+#include "recoveryd/store/room.h"
 #include "recoveryd/store/segments.h"
 
 #include <stdatomic.h>
@@ -22,6 +23,7 @@ struct worker {
     struct queue *landed; /* out: struct landed */
     struct streams *streams;
     struct segment_writer *writer;
+    struct room *room;            /* asked before each append; NULL: no limits */
     struct sender *sender;        /* the worker's own */
     _Atomic uint64_t *held_bytes; /* what frames take up; the worker gives back */
     /* Its own. */

@@ -90,6 +90,13 @@ int retention_held(struct index_reader *r, const struct volume *v, uint64_t *byt
     return 0;
 }
 
+uint64_t retention_promise(const struct volume *v, const struct retention_entry *rule) {
+    uint64_t promised_ns = most(rule->until_ns, rule->every_ns);
+    if (v->first_ns == 0 || v->watermark_ns >= v->first_ns + promised_ns)
+        return 0;
+    return v->first_ns + promised_ns;
+}
+
 /* --- what still needs the past -------------------------------------------------------------------
  */
 

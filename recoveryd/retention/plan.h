@@ -33,6 +33,11 @@ int plan_make(struct index_reader *r, const struct volume *v, const struct reten
 void plan_release(struct plan *plan);
 #define AUTO_PLAN __attribute__((cleanup(plan_release))) struct plan
 
+/*
+ * When the volume's history will be as long as its rule promises; 0: it is, or nothing is promised.
+ */
+uint64_t retention_promise(const struct volume *v, const struct retention_entry *rule);
+
 /* Payload bytes that the index points at for the volume, its baselines included. */
 int retention_held(struct index_reader *r, const struct volume *v, uint64_t *bytes,
                    struct error *err);

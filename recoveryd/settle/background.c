@@ -20,12 +20,20 @@ static int merge_due(struct store *s, bool *again, struct error *err) {
     return index_merge_due(s->index, again, err);
 }
 
+static int watch_room(struct store *s, bool *again, struct error *err) {
+    *again = false;
+    return room_watch(s->room, err);
+}
+
 /* When there is much that cannot be settled yet (a monitor is away), a look takes long: it never
  * takes more than a tenth of the time. */
 const struct background_work background_settle = {
     .doing = "settle copies and audits", .work = settle_all, .rest = 10};
 const struct background_work background_merge = {
     .doing = "sort the index's journal", .work = merge_due, .rest = 0};
+
+const struct background_work background_room = {
+    .doing = "see how much space is left", .work = watch_room, .rest = 10};
 
 struct background {
     struct store *store;

@@ -1,6 +1,6 @@
 /*
  * background: threads that do what a store needs now and then, so that nobody has to wait for it:
- * settle what can be settled, merge the index's journal.
+ * settle what can be settled, merge the index's journal, see how much space is left.
  */
 #ifndef SANREWIND_RECOVERYD_SETTLE_BACKGROUND_H
 #define SANREWIND_RECOVERYD_SETTLE_BACKGROUND_H
@@ -19,6 +19,7 @@ struct background_work {
 };
 extern const struct background_work background_settle;
 extern const struct background_work background_merge;
+extern const struct background_work background_room;
 
 /* The store is borrowed, and open for writing. Starts the thread. */
 int background_create(struct store *s, const struct background_work *work, struct background **out,

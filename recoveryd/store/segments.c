@@ -125,32 +125,6 @@ void segments_sum(struct segments *s, struct segments_total *total) {
     each_file(s, add_file, total);
 }
 
-struct since {
-    uint64_t since_ns;
-    struct segments_recent *recent;
-};
-
-static void add_recent(void *context, int dir_fd, const char *name, uint32_t number) {
-    const struct since *since = context;
-    struct segments_recent *recent = since->recent;
-    struct segment_head head;
-    struct stat status;
-    (void)number;
-    if (fstatat(dir_fd, name, &status, 0) != 0 || !read_head(dir_fd, name, &head) ||
-        head.made_ns < since->since_ns)
-        return;
-    if (recent->files == 0 || head.made_ns < recent->first_ns)
-        recent->first_ns = head.made_ns;
-    recent->files++;
-    recent->disk_bytes += (uint64_t)status.st_blocks * 512;
-}
-
-void segments_since(struct segments *s, uint64_t since_ns, struct segments_recent *recent) {
-    struct since since = {since_ns, recent};
-    *recent = (struct segments_recent){0};
-    each_file(s, add_recent, &since);
-}
-
 struct file_visit {
     void (*visit)(void *, uint32_t segment, uint64_t bytes);
     void *context;

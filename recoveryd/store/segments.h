@@ -69,13 +69,6 @@ struct segments_total {
     uint64_t disk_bytes; /* that all of them take */
 };
 void segments_sum(struct segments *s, struct segments_total *total);
-/* Of those that were made since then: how many, what they take, and when the first one was made. */
-struct segments_recent {
-    uint64_t files;
-    uint64_t disk_bytes;
-    uint64_t first_ns;
-};
-void segments_since(struct segments *s, uint64_t since_ns, struct segments_recent *recent);
 /* Every segment file that there is, in no order, with the bytes of its file now. ERR_IO. */
 int segments_each(struct segments *s, void (*visit)(void *, uint32_t segment, uint64_t bytes),
                   void *context, struct error *err);

@@ -101,6 +101,9 @@ static int open_parts(struct store *s, enum index_mode mode, uint64_t store_id, 
     int code = segments_open(path, mode == INDEX_CREATE, store_id, &s->segments, err);
     if (code != 0)
         return code;
+    s->room = room_create(s->dir, s->segments);
+    if (s->room == NULL)
+        return error_set(err, ERR_NOMEM, "out of memory");
     join(path, s->dir, "index");
     return index_open(path, mode, store_id, &s->index, err);
 }
@@ -193,7 +196,6 @@ int store_open(const char *dir, enum store_mode mode, struct store **out, struct
     s->lock_fd = -1;
     s->mode = mode;
     s->pack_quiet_ns = STORE_PACK_QUIET_NS;
-    s->alarm_percent = STORE_ALARM_PERCENT;
     if (strlen(dir) > PATH_MAX - 64)
         return error_set(err, ERR_USAGE, "the name of the store is too long");
     int code = mode == STORE_OWN ? own(s, err) : use(s, err);
@@ -208,6 +210,7 @@ void store_close(struct store *s) {
     if (s == NULL)
         return;
     index_close(s->index);
+    room_destroy(s->room);
     segments_close(s->segments);
     if (s->lock_fd >= 0)
         close(s->lock_fd);

@@ -13,11 +13,10 @@
 
 #include "recoveryd/index/index.h"
 #include "recoveryd/store/pack.h"
+#include "recoveryd/store/room.h"
 #include "recoveryd/store/segments.h"
 
 #define STORE_PACK_QUIET_NS (UINT64_C(600) * 1000000000)
-
-enum { STORE_ALARM_PERCENT = 90 };
 
 enum store_mode {
     STORE_READ,  /* must exist; works beside a running recoveryd */
@@ -29,6 +28,7 @@ enum store_mode {
 struct store {
     struct segments *segments;
     struct index *index;
+    struct room *room; /* how much space is left */
     char *dir;
     enum store_mode mode;
     /* How segments are packed from now on, and for how long they must not have been written to:

@@ -1,9 +1,7 @@
 /* What a rule keeps can be restored, what it does not cannot, and its room is given back. */
-#include "common/clock.h"
 #include "recoveryd/image/baseline.h"
 #include "recoveryd/image/volume_kept.h"
 #include "recoveryd/index/thinned.h"
-#include "recoveryd/retention/forecast.h"
 #include "recoveryd/retention/plan.h"
 #include "recoveryd/retention/reclaim.h"
 #include "recoveryd/retention/retention.h"
@@ -430,43 +428,12 @@ Test(retention, what_is_not_durable_yet_is_not_dead) {
 /* --- what is to come -----------------------------------------------------------------------------
  */
 
-Test(retention, the_disk_is_full_when_what_is_left_is_used_up) {
-    struct past p = {0};
-    struct forecast f;
-    uint64_t now_ns = clock_wall_ns();
-    batches_begin(&p, START + 10 * DAY);
-    rig_ok(&p.rig, forecast_make(p.rig.store, now_ns, &f, &p.rig.err));
-    cr_assert_eq(f.day_bytes, 0, "of a few moments nothing can be told");
-    cr_assert_eq(f.full_ns, 0);
-    cr_assert(!f.alarm || f.used_percent >= 90);
-    /* As if it had been written in two hours. */
-    uint64_t later_ns = now_ns + 2 * HOUR;
-    uint64_t disk = disk_bytes(&p);
-    rig_ok(&p.rig, forecast_make(p.rig.store, later_ns, &f, &p.rig.err));
-    cr_assert_geq(f.day_bytes, disk * 119 / 10);
-    cr_assert_leq(f.day_bytes, disk * 121 / 10);
-    if (f.full_ns > 0) {
-        double days = (double)f.free_bytes / (double)f.day_bytes;
-        cr_assert_float_eq((double)(f.full_ns - later_ns) / (double)DAY, days, 0.01 * days + 0.01);
-    }
-    /* Two days later none of it counts any more. */
-    rig_ok(&p.rig, forecast_make(p.rig.store, now_ns + 2 * DAY, &f, &p.rig.err));
-    cr_assert_eq(f.day_bytes, 0);
-    p.rig.store->alarm_percent = f.used_percent;
-    rig_ok(&p.rig, forecast_make(p.rig.store, now_ns, &f, &p.rig.err));
-    cr_assert(f.alarm);
-    p.rig.store->alarm_percent = f.used_percent + 5;
-    rig_ok(&p.rig, forecast_make(p.rig.store, now_ns, &f, &p.rig.err));
-    cr_assert(!f.alarm);
-    past_end(&p);
-}
-
 Test(retention, a_promise_is_complete_when_the_history_is_long_enough) {
     struct volume v = {.first_ns = START, .watermark_ns = START + 3 * DAY};
     struct retention_entry rule = {.every_ns = DAY};
-    cr_assert_eq(forecast_promise(&v, &rule), 0);
+    cr_assert_eq(retention_promise(&v, &rule), 0);
     rule.step_ns = HOUR;
     rule.until_ns = 5 * DAY;
-    cr_assert_eq(forecast_promise(&v, &rule), START + 5 * DAY);
-    cr_assert_eq(forecast_promise(&v, &(struct retention_entry){.bytes = 5}), 0);
+    cr_assert_eq(retention_promise(&v, &rule), START + 5 * DAY);
+    cr_assert_eq(retention_promise(&v, &(struct retention_entry){.bytes = 5}), 0);
 }
