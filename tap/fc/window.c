@@ -155,18 +155,23 @@ static bool was_seen(struct window *w, const struct seen *seen) {
 
 /*
  * What waits has left the cache long ago. Fetching what the next two frames need while this one is
- * looked at takes 0.1 µs from each. (Not inlined, it has no effect that gcc 12 knows of, and is
+ * looked at takes 0.1 µs from each, and fetching data that is about to be copied some 8% of all
+ * time; that of READs is not looked at. (Not inlined, it has no effect that gcc 12 knows of, and is
  * dropped.)
  */
 __attribute__((always_inline)) static inline void fetch_ahead(struct window *w) {
+    enum { LINE_BYTES = 64 };
     const struct seen *next = w->oldest;
     if (next == NULL)
         return;
     __builtin_prefetch(set_of(w, next->likeness), 1);
+    bool copied = next->frame.r_ctl == R_CTL_DATA && (next->frame.f_ctl & F_CTL_RESPONDER) == 0;
+    for (size_t i = 0; copied && i < next->frame.bytes; i += LINE_BYTES)
+        __builtin_prefetch(next->data + i);
     if (next->next == NULL)
         return;
     __builtin_prefetch(next->next, 1);
-    __builtin_prefetch((const uint8_t *)next->next + 64, 1);
+    __builtin_prefetch((const uint8_t *)next->next + LINE_BYTES, 1);
 }
 
 struct seen *window_next(struct window *w, uint64_t until_ns) {
