@@ -8,10 +8,13 @@
 #include "recoveryd/ctl/progress.h"
 #include "recoveryd/image/restore.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 int restore_refuse_inexact(struct view *v, struct error *err) {
@@ -77,10 +80,45 @@ static void gaps_path(const char *path, char to[RESTORE_PATH_BYTES + 16]) {
 /* --- gaps beside the image -----------------------------------------------------------------------
  */
 
-static int write_aside(const char *path, const json_t *gaps, struct error *err) {
+/*
+ * Lists that killed restores left. Whoever writes one holds its lock, so that nobody takes it away
+ * from a restore that is at work: a number of a process says nothing to another machine or
+ * container.
+ */
+static void remove_stale(const char *beside) {
+    char pattern[RESTORE_PATH_BYTES + 64];
+    char dir[RESTORE_PATH_BYTES + 64];
+    char name[RESTORE_PATH_BYTES + 64];
+    snprintf(pattern, sizeof pattern, "%s.partial-", beside);
+    snprintf(dir, sizeof dir, "%s", pattern);
+    snprintf(name, sizeof name, "%s", pattern);
+    const char *begin = basename(name);
+    DIR *open_dir = opendir(dirname(dir));
+    if (open_dir == NULL)
+        return;
+    for (struct dirent *e = readdir(open_dir); e != NULL; e = readdir(open_dir)) {
+        const char *number = e->d_name + strlen(begin);
+        if (strncmp(e->d_name, begin, strlen(begin)) != 0 || *number == '\0' ||
+            strspn(number, "0123456789") != strlen(number))
+            continue;
+        AUTO_CLOSE int fd = openat(dirfd(open_dir), e->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            unlinkat(dirfd(open_dir), e->d_name, 0);
+    }
+    closedir(open_dir);
+}
+
+/* *fd holds the lock. */
+static int write_aside(const char *path, const json_t *gaps, int *fd, struct error *err) {
     AUTO_FCLOSE FILE *file = fopen(path, "we");
     if (file == NULL)
         return error_errno(err, errno, "cannot write %s", path);
+    *fd = fcntl(fileno(file), F_DUPFD_CLOEXEC, 0);
+    if (*fd < 0 || (flock(*fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK))
+        return error_errno(err, errno, "cannot lock %s", path);
+    struct stat status;
+    if (fstat(*fd, &status) != 0 || status.st_nlink == 0)
+        return error_set(err, ERR_BUSY, "%s was taken away by another restore", path);
     if (json_dumpf(gaps, file, JSON_INDENT(1)) != 0 || fputc('\n', file) == EOF ||
         fflush(file) != 0 || fsync(fileno(file)) != 0)
         return error_errno(err, errno, "cannot write %s", path);
@@ -129,10 +167,11 @@ static int write_with_gaps(struct view *v, const char *path, const char *beside,
                            restore_writer *write, void *context, struct error *err) {
     char aside[RESTORE_PATH_BYTES + 64];
     AUTO_JSON gaps = NULL;
+    AUTO_CLOSE int fd = -1;
     snprintf(aside, sizeof aside, "%s.partial-%ld", beside, (long)getpid());
     int code = view_gaps(v, &gaps, err);
     if (code == 0)
-        code = write_aside(aside, gaps, err);
+        code = write_aside(aside, gaps, &fd, err);
     if (code == 0)
         code = write(v, path, context, err);
     if (code == 0 && rename(aside, beside) != 0) {
@@ -148,6 +187,7 @@ int restore_beside(struct view *v, const char *path, restore_writer *write, void
                    struct error *err) {
     char beside[RESTORE_PATH_BYTES + 16];
     gaps_path(path, beside);
+    remove_stale(beside);
     if (!view_is_exact(v))
         return write_with_gaps(v, path, beside, write, context, err);
     int code = write(v, path, context, err);
