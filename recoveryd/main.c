@@ -44,6 +44,7 @@ static int serve(const struct settings *settings, struct store *store, struct so
     AUTO(server) server = NULL;
     if (control == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
+    control_set_view_limit(control, settings->view_limit_ns);
     int code = service_create(control, socket, &service, err);
     if (code < 0)
         return code;

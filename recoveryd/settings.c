@@ -90,6 +90,11 @@ static int set_alarm_level(void *into, const char *value, struct error *err) {
     return options_number("alarm-level", value, 0, 100, &s->room.alarm_percent, err);
 }
 
+static int set_view_limit(void *into, const char *value, struct error *err) {
+    struct settings *s = into;
+    return options_duration("view-limit", value, NS_PER_SECOND, INT64_MAX, &s->view_limit_ns, err);
+}
+
 static int set_log_level(void *into, const char *value, struct error *err) {
     struct settings *s = into;
     static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -119,6 +124,8 @@ static const struct option_row rows[] = {
     {0, "reserve", "BYTES", "of the file system, kept free (default 0)", set_reserve},
     {0, "alarm-level", "PERCENT", "say so when the store is so full (default 90; 0: never)",
      set_alarm_level},
+    {0, "view-limit", "DURATION", "how long an image may be open for reading (default: no limit)",
+     set_view_limit},
     {0, "log-level", "LEVEL", "error, warning, info (default) or debug", set_log_level},
     {0},
 };

@@ -20,6 +20,7 @@ struct settings {
     enum pack_level compress;
     uint64_t pack_after_ns;
     struct room_limits room;
+    uint64_t view_limit_ns; /* 0: none */
     enum log_level log_level;
 };
 

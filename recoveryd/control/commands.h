@@ -13,6 +13,7 @@ struct control {
     struct store *store;
     struct leases *leases;
     struct exactness *exactness;
+    _Atomic uint64_t tidied_ns; /* monotonic */
 };
 
 typedef int command_function(struct control *c, const json_t *request, json_t **result,

@@ -1,6 +1,9 @@
 #include "recoveryd/control/commands.h"
 
+#include <stdatomic.h>
 #include <string.h>
+
+#define TIDY_NS (5 * NS_PER_SECOND)
 
 struct command {
     const char *name;
@@ -40,6 +43,20 @@ void control_destroy(struct control *c) {
     leases_destroy(c->leases);
     exactness_destroy(c->exactness);
     free(c);
+}
+
+void control_set_view_limit(struct control *c, uint64_t limit_ns) {
+    leases_set_limit(c->leases, limit_ns);
+}
+
+void control_tidy(struct control *c) {
+    uint64_t now = clock_mono().ns;
+    uint64_t last = atomic_load(&c->tidied_ns);
+    if (now - last < TIDY_NS || !atomic_compare_exchange_strong(&c->tidied_ns, &last, now))
+        return;
+    struct index_health health;
+    leases_tidy(c->leases);
+    index_health(c->store->index, &health, NULL);
 }
 
 int control_run(struct control *c, const json_t *request, json_t **result, struct buffer *data,

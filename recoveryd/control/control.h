@@ -23,6 +23,11 @@ struct store;
 /* The store is borrowed. For baselines it must be open for writing. NULL: out of memory. */
 struct control *control_create(struct store *store);
 void control_destroy(struct control *c);
+/* How long an image may be open; 0: as long as it is read. Before the first request. */
+void control_set_view_limit(struct control *c, uint64_t limit_ns);
+/* Closes images that are open for too long, and clears what killed readers of the index left.
+ * Thread-safe; does it every five seconds, however often it is called. */
+void control_tidy(struct control *c);
 
 /*
  * Answers a request: 0 with *result (a new reference), or an error with its sentence. Bytes that

@@ -11,6 +11,7 @@
 
 struct leases {
     struct store *store;
+    uint64_t limit_ns;    /* 0: none */
     pthread_mutex_t lock; /* guards all below; the images themselves are thread-safe */
     uint64_t next_id;
     struct lease slots[LEASES];
@@ -53,12 +54,51 @@ static struct lease *find(struct leases *l, uint64_t id) {
     return NULL;
 }
 
+static bool is_over_limit(const struct leases *l, const struct lease *lease) {
+    return l->limit_ns > 0 && !lease->closing && clock_since_ns(lease->opened) > l->limit_ns;
+}
+
+/* At once, or by the last who drops it. */
+static void close_over_limit(struct lease *lease) {
+    log_warning("an image of %s is closed: it was open for longer than --view-limit allows",
+                lease->volume.name);
+    if (lease->users == 0)
+        release(lease);
+    else
+        lease->closing = true;
+}
+
 static void expire(struct leases *l) {
     for (size_t i = 0; i < LEASES; i++) {
         struct lease *lease = &l->slots[i];
-        if (lease->id != 0 && lease->users == 0 && clock_since_ns(lease->used) > IDLE_NS)
+        if (lease->id == 0)
+            continue;
+        if (lease->users == 0 && clock_since_ns(lease->used) > IDLE_NS)
             release(lease);
+        else if (is_over_limit(l, lease))
+            close_over_limit(lease);
     }
+}
+
+void leases_set_limit(struct leases *l, uint64_t limit_ns) {
+    l->limit_ns = limit_ns;
+}
+
+void leases_tidy(struct leases *l) {
+    pthread_mutex_lock(&l->lock);
+    expire(l);
+    pthread_mutex_unlock(&l->lock);
+}
+
+uint64_t leases_oldest_ns(struct leases *l) {
+    uint64_t oldest = 0;
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < LEASES; i++) {
+        uint64_t age = l->slots[i].id != 0 ? clock_since_ns(l->slots[i].opened) : 0;
+        oldest = age > oldest ? age : oldest;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return oldest;
 }
 
 /* A slot that is held and closing, so that nobody else finds it while it is being filled. */
@@ -71,7 +111,8 @@ static struct lease *reserve(struct leases *l) {
             lease = &l->slots[i];
     }
     if (lease != NULL)
-        *lease = (struct lease){.id = ++l->next_id, .users = 1, .closing = true};
+        *lease =
+            (struct lease){.id = ++l->next_id, .users = 1, .closing = true, .opened = clock_mono()};
     pthread_mutex_unlock(&l->lock);
     return lease;
 }
@@ -123,13 +164,18 @@ int leases_open(struct leases *l, const char *volume, uint64_t time_ns, uint64_t
 int leases_hold(struct leases *l, uint64_t id, struct lease **out, struct error *err) {
     pthread_mutex_lock(&l->lock);
     struct lease *lease = id != 0 ? find(l, id) : NULL;
+    if (lease != NULL && is_over_limit(l, lease)) {
+        close_over_limit(lease);
+        lease = NULL;
+    }
     if (lease != NULL)
         lease->users++;
     pthread_mutex_unlock(&l->lock);
     if (lease == NULL)
-        return error_set(err, ERR_NOT_FOUND,
-                         "the image is no longer open (the server restarted, or nothing was read "
-                         "for a minute): start again");
+        return error_set(
+            err, ERR_NOT_FOUND,
+            "the image is no longer open (the server restarted, nothing was read for "
+            "a minute, or it was open for longer than the server allows): start again");
     *out = lease;
     return 0;
 }

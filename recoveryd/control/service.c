@@ -1,11 +1,15 @@
 #include "recoveryd/control/service.h"
 
+#include "common/clock.h"
 #include "common/queue.h"
 #include "proto/limits.h"
 #include "recoveryd/control/envelope.h"
 #include "recoveryd/receive/socket.h"
 
 #include <pthread.h>
+
+/* Without requests, too, there is something to tidy up. */
+#define PAUSE_NS (5 * NS_PER_SECOND)
 
 enum { THREADS = 4, QUEUE_REQUESTS = 64 };
 
@@ -46,7 +50,14 @@ static void answer(struct service *s, const struct frame *frame, struct buffer *
 static void *service_thread(void *context) {
     struct start start = *(struct start *)context;
     free(context);
-    for (struct frame *frame; (frame = queue_pop(start.service->requests, UINT64_MAX)) != NULL;) {
+    struct queue *requests = start.service->requests;
+    while (true) {
+        struct frame *frame = queue_pop(requests, PAUSE_NS);
+        if (frame == NULL && queue_is_closed(requests))
+            break;
+        control_tidy(start.service->control);
+        if (frame == NULL)
+            continue;
         AUTO_BUFFER reply;
         answer(start.service, frame, &reply);
         sender_send(start.sender, &frame->from, &reply);

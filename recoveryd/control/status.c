@@ -29,10 +29,11 @@ static int index_fact(struct control *c, json_t **fact, struct error *err) {
     if (code < 0)
         return code;
     *fact =
-        json_pack("{s:o,s:o,s:o,s:o,s:o}", "bytes", fact_number(health.bytes), "unmerged_blocks",
-                  fact_number(health.unmerged_blocks), "views", fact_number(health.readers),
-                  "oldest_view_pid", fact_number(health.oldest_pid), "oldest_view_commits",
-                  fact_number(health.oldest_commits));
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:o}", "bytes", fact_number(health.bytes),
+                  "unmerged_blocks", fact_number(health.unmerged_blocks), "views",
+                  fact_number(health.readers), "oldest_view_pid", fact_number(health.oldest_pid),
+                  "oldest_view_commits", fact_number(health.oldest_commits), "oldest_image_seconds",
+                  fact_number(leases_oldest_ns(c->leases) / NS_PER_SECOND));
     return 0;
 }
 

@@ -22,12 +22,15 @@ static void print_settling(const json_t *settling) {
 }
 
 /* A view that stays open for long keeps the index from using space again. */
-enum { MANY_COMMITS = 10000 };
+enum { MANY_COMMITS = 10000, MANY_SECONDS = 600 };
 
 static void print_index(const json_t *index) {
     char bytes[CTL_TEXT_BYTES];
     uint64_t commits = ctl_number(index, "oldest_view_commits");
     printf("  index     %s\n", ctl_bytes_text(ctl_number(index, "bytes"), bytes));
+    if (ctl_number(index, "oldest_image_seconds") >= MANY_SECONDS)
+        printf("  image     open for %s: the index keeps what was freed since\n",
+               ctl_duration_text(ctl_number(index, "oldest_image_seconds") * NS_PER_SECOND, bytes));
     if (commits >= MANY_COMMITS)
         printf("  held by   process %" PRIu64 ", whose view is %" PRIu64
                " commits old: the index grows until it is closed\n",

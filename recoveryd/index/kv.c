@@ -101,6 +101,8 @@ bool kv_file_system_is_shared(uint64_t type) {
         0x00c36400, /* Ceph */
         0x0bd00bd0, /* Lustre */
         0x47504653, /* GPFS */
+        0x65735546, /* FUSE, virtiofs: another program's, or another machine's */
+        0x786f4256, /* a folder of VirtualBox's host */
     };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if ((uint32_t)type == types[i])
@@ -115,10 +117,11 @@ static int check_file_system(const char *dir, struct error *err) {
         return error_errno(err, errno, "cannot look at %s", dir);
     if (!kv_file_system_is_shared((uint64_t)status.f_type))
         return 0;
-    return error_set(err, ERR_USAGE,
-                     "%s lies on a network file system (type %#lx), where memory maps of several "
-                     "processes differ: put the store on a disk of this machine",
-                     dir, (unsigned long)status.f_type);
+    return error_set(
+        err, ERR_USAGE,
+        "%s lies on a network or user-space file system (type %#lx), where memory maps of several "
+        "processes differ: put the store on a disk of this machine",
+        dir, (unsigned long)status.f_type);
 }
 
 static int require_file(const char *dir, struct error *err) {

@@ -388,6 +388,8 @@ Test(index, health_tells_of_the_oldest_view) {
 
 Test(index, network_file_systems_are_known) {
     cr_assert(kv_file_system_is_shared(0x6969));         /* NFS */
+    cr_assert(kv_file_system_is_shared(0x01021997));     /* 9P */
+    cr_assert(kv_file_system_is_shared(0x65735546));     /* FUSE */
     cr_assert_not(kv_file_system_is_shared(0xef53));     /* ext4 */
     cr_assert_not(kv_file_system_is_shared(0x01021994)); /* tmpfs */
 }
