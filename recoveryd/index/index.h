@@ -412,6 +412,11 @@ int index_facts(struct index_reader *r, uint64_t *facts, struct error *err);
  * ERR_NOT_FOUND: no more. */
 int index_next_derived(struct index_reader *r, const struct derived_entry *after,
                        struct derived_entry *next, struct error *err);
+/* All of them: what waits, what cannot be derived as things are, and what is, which may come back.
+ */
+int index_each_derived(struct index_reader *r,
+                       bool (*visit)(void *context, const struct derived_entry *d), void *context,
+                       struct error *err);
 /* Checksums are borrowed until the reader is closed. */
 int index_next_audit(struct index_reader *r, const struct audit_entry *after,
                      struct audit_entry *next, struct error *err);

@@ -88,6 +88,37 @@ int index_next_derived(struct index_reader *r, const struct derived_entry *after
     return code == 0 ? value_decode_derived(item, next, err) : code;
 }
 
+static int each_derived(struct kv_cursor *c,
+                        bool (*visit)(void *context, const struct derived_entry *d), void *context,
+                        bool *goes_on, struct error *err) {
+    struct kv_item item;
+    struct derived_entry d;
+    int code = next_waiting(c, &(struct stamp){0}, 0, &item, err);
+    while (code == 0 && *goes_on) {
+        code = value_decode_derived(item, &d, err);
+        if (code != 0)
+            return code;
+        *goes_on = visit(context, &d);
+        code = kv_next(c, &item, err);
+    }
+    return index_ended(code);
+}
+
+int index_each_derived(struct index_reader *r,
+                       bool (*visit)(void *context, const struct derived_entry *d), void *context,
+                       struct error *err) {
+    static const uint8_t tables[] = {TABLE_DERIVED, TABLE_DERIVED_STUCK, TABLE_DERIVED_DONE};
+    bool goes_on = true;
+    int code = 0;
+    for (size_t i = 0; code == 0 && goes_on && i < sizeof tables; i++) {
+        AUTO(kv_cursor) c = NULL;
+        code = kv_cursor_open(r->txn, tables[i], &c, err);
+        if (code == 0)
+            code = each_derived(c, visit, context, &goes_on, err);
+    }
+    return code;
+}
+
 int index_next_audit(struct index_reader *r, const struct audit_entry *after,
                      struct audit_entry *next, struct error *err) {
     AUTO(kv_cursor) c = NULL;

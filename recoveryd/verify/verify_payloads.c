@@ -273,26 +273,28 @@ static int look_at_path(struct lookup *l, uint64_t path) {
     return code;
 }
 
-/* Payloads of what waits to be derived have no piece yet. */
-static int look_at_waiting(struct lookup *l) {
-    struct derived_entry d;
-    int code = index_next_derived(l->reader, NULL, &d, l->err);
-    while (code == 0) {
-        struct payload p = {.extent = d.payload,
-                            .crc32c = d.payload_crc32c,
-                            .offset_bytes = d.offset_bytes,
-                            .time_ns = d.stamp.time_ns};
-        size_t target = 0;
-        while (target < l->v->target_count && l->v->targets[target].path != d.path)
-            target++;
-        p.target = (uint32_t)target;
-        if (d.payload.bytes > 0 && target < l->v->target_count)
-            code = add(l, &p);
-        struct derived_entry after = d;
-        if (code == 0)
-            code = index_next_derived(l->reader, &after, &d, l->err);
-    }
-    return code == ERR_NOT_FOUND ? 0 : code;
+static bool take_derived(void *context, const struct derived_entry *d) {
+    struct lookup *l = context;
+    struct payload p = {.extent = d->payload,
+                        .crc32c = d->payload_crc32c,
+                        .offset_bytes = d->offset_bytes,
+                        .time_ns = d->stamp.time_ns};
+    size_t target = 0;
+    while (target < l->v->target_count && l->v->targets[target].path != d->path)
+        target++;
+    p.target = (uint32_t)target;
+    if (d->payload.bytes > 0 && target < l->v->target_count)
+        l->code = add(l, &p);
+    return l->code == 0;
+}
+
+/*
+ * The operand of an OR has no piece: not while it waits or cannot be derived, and when it is, the
+ * piece is that of the outcome. It is needed again when what was derived is put back in doubt.
+ */
+static int look_at_derived(struct lookup *l) {
+    int code = index_each_derived(l->reader, take_derived, l, l->err);
+    return code != 0 ? code : l->code;
 }
 
 static int look_at_all(struct lookup *l) {
@@ -300,7 +302,7 @@ static int look_at_all(struct lookup *l) {
     for (l->target = 0; code == 0 && l->target < l->v->target_count; l->target++)
         code = look_at_path(l, l->v->targets[l->target].path);
     if (code == 0)
-        code = look_at_waiting(l);
+        code = look_at_derived(l);
     return code == 0 && !l->counts_only ? flush(l) : code;
 }
 

@@ -3,6 +3,7 @@
 #include "common/buffer.h"
 #include "proto/message.h"
 #include "recoveryd/image/baseline.h"
+#include "recoveryd/settle/settle.h"
 #include "recoveryd/store/made_write.h"
 #include "recoveryd/verify/verify.h"
 #include "tests/unit/recoveryd/store_rig.h"
@@ -293,6 +294,62 @@ Test(verify, a_payload_is_read_once_and_named_with_its_whole_range) {
     names[1] = "iqn.nobody";
     verify_release(&k.result);
     cr_assert_eq(verify_run(k.rig.store, &all, &k.result, &k.rig.err), ERR_NOT_FOUND);
+    end(&k);
+}
+
+static struct extent put_or(struct kept *k, uint64_t order, uint64_t offset) {
+    uint8_t data[512];
+    struct extent extent;
+    struct stamp stamp = {2000 + order, 1, 1, order};
+    memset(data, 0x80, sizeof data);
+    struct update_record update = {.time_ns = stamp.time_ns,
+                                   .issued_ns = stamp.time_ns - 1,
+                                   .path = k->path,
+                                   .offset_bytes = offset,
+                                   .length_bytes = sizeof data,
+                                   .block_bytes = 512,
+                                   .op = UPDATE_OR,
+                                   .payload_bytes = sizeof data,
+                                   .payload_crc32c = crc32c(0, data, sizeof data)};
+    rig_ok(&k->rig, segments_append(k->rig.segment, data, sizeof data, &extent, &k->rig.err));
+    rig_ok(&k->rig, index_put_update(rig_writer(&k->rig), &stamp, &update, &extent, &k->rig.err));
+    return extent;
+}
+
+static void expect_or_damaged(struct kept *k, const struct extent *operand, uint64_t order,
+                              uint64_t offset) {
+    struct verify_options o = {0};
+    const char *name = "iqn.a";
+    o.volumes = &name;
+    o.volume_count = 1;
+    flip(k, operand->segment, operand->offset + 7);
+    verify_release(&k->result);
+    rig_ok(&k->rig, verify_run(k->rig.store, &o, &k->result, &k->rig.err));
+    cr_assert_eq(k->result.damage_count, 1);
+    cr_assert_eq(k->result.damages[0].offset_bytes, offset);
+    cr_assert_eq(k->result.damages[0].length_bytes, 512);
+    cr_assert_eq(k->result.damages[0].time_ns, 2000 + order);
+    flip(k, operand->segment, operand->offset + 7);
+}
+
+/* While it waits, when it is derived, and when it cannot be. */
+Test(verify, operands_are_payloads_whatever_became_of_them) {
+    static struct kept k;
+    struct waiting_counts counts;
+    start(&k);
+    struct extent known = put_or(&k, 8, offset_of(0));
+    struct extent unknown = put_or(&k, 9, 9 << 20);
+    rig_commit(&k.rig);
+    expect_or_damaged(&k, &known, 8, offset_of(0));
+    expect_or_damaged(&k, &unknown, 9, 9 << 20);
+    rig_ok(&k.rig, settle(k.rig.store, UINT64_MAX, &k.rig.err));
+    struct index_reader *r = rig_reader(&k.rig);
+    rig_ok(&k.rig, index_count_waiting(r, &counts, &k.rig.err));
+    index_reader_close(r);
+    cr_assert_eq(counts.derived, 0);
+    cr_assert_eq(counts.stuck, 1);
+    expect_or_damaged(&k, &known, 8, offset_of(0));
+    expect_or_damaged(&k, &unknown, 9, 9 << 20);
     end(&k);
 }
 
