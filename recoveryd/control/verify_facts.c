@@ -3,6 +3,9 @@
 #include "recoveryd/control/commands.h"
 #include "recoveryd/store/segment_file.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 static json_t *segment_fact(uint32_t segment) {
     char name[SEGMENT_NAME_BYTES];
     if (segment == 0)
@@ -18,11 +21,23 @@ static json_t *volume_fact(const struct verify_volume *v) {
                      fact_number(v->damaged));
 }
 
+/* Random numbers of 64 bits: JSON's cannot hold them. */
+static json_t *number_text(uint64_t number) {
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, number);
+    return json_string(text);
+}
+
 static json_t *damage_fact(const struct verify_damage *d) {
     json_t *fact = json_pack("{s:o,s:o,s:o,s:o}", "volume", fact_text(d->volume->name), "id",
                              fact_text(d->volume->id), "offset_bytes", fact_number(d->offset_bytes),
                              "length_bytes", fact_number(d->length_bytes));
     fact_put_time(fact, "time", d->time_ns);
+    json_object_set_new(fact, "monitor",
+                        d->from_monitor ? number_text(d->stamp.monitor) : json_null());
+    json_object_set_new(fact, "stream",
+                        d->from_monitor ? number_text(d->stamp.stream) : json_null());
+    json_object_set_new(fact, "order", d->from_monitor ? fact_number(d->stamp.order) : json_null());
     json_object_set_new(fact, "segment", segment_fact(d->extent.segment));
     json_object_set_new(fact, "segment_offset", fact_number(d->extent.offset));
     json_object_set_new(fact, "segment_bytes", fact_number(d->extent.bytes));

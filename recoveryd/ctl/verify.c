@@ -41,6 +41,9 @@ static void print_damaged(const json_t *damaged) {
                ctl_number(d, "offset_bytes"), ctl_number(d, "length_bytes"), ctl_string(d, "time"),
                ctl_string(d, "segment"), ctl_number(d, "segment_offset"));
         printf("    %s: %s\n", ctl_string(d, "volume"), ctl_string(d, "why"));
+        if (json_is_string(json_object_get(d, "monitor")))
+            printf("    monitor %s, stream %s, order mark %" PRIu64 "\n", ctl_string(d, "monitor"),
+                   ctl_string(d, "stream"), ctl_number(d, "order"));
     }
 }
 

@@ -49,6 +49,8 @@ struct verify_damage {
     uint64_t offset_bytes;       /* the range of the volume that it was written to */
     uint64_t length_bytes;
     uint64_t time_ns;     /* of the update; 0: of a baseline from before everything */
+    struct stamp stamp;   /* of the update: under these order marks a LOG may have it */
+    bool from_monitor;    /* false: of a baseline, or the index: the stamp names nobody */
     struct extent extent; /* segment 0: the index itself is damaged there */
     char why[VERIFY_WHY_BYTES];
 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    GROUP_PAYLOADS = 1 << 18, /* looked up together: 16 MiB */
+    GROUP_PAYLOADS = 1 << 18, /* looked up together: 22 MiB */
     RECENT = 1 << 12,
 };
 
@@ -16,7 +16,7 @@ struct payload {
     uint32_t crc32c;
     uint32_t target;
     uint64_t offset_bytes; /* in the volume */
-    uint64_t time_ns;
+    struct stamp stamp;
     bool pattern;
 };
 
@@ -82,7 +82,7 @@ static uint64_t length_of(struct lookup *l, const struct payload *p) {
     struct pattern_search search = {p->offset_bytes, p->extent.bytes};
     AUTO(index_reader) reader = NULL;
     if (p->pattern && index_read(l->v->store->index, &reader, NULL) == 0)
-        index_each_event(reader, l->v->targets[p->target].path, p->time_ns, p->time_ns,
+        index_each_event(reader, l->v->targets[p->target].path, p->stamp.time_ns, p->stamp.time_ns,
                          take_pattern, &search, NULL);
     return search.length_bytes;
 }
@@ -90,7 +90,9 @@ static uint64_t length_of(struct lookup *l, const struct payload *p) {
 static int say_payload(struct lookup *l, const struct payload *p, const char *why) {
     struct verify_damage damage = {.offset_bytes = p->offset_bytes,
                                    .length_bytes = length_of(l, p),
-                                   .time_ns = p->time_ns,
+                                   .time_ns = p->stamp.time_ns,
+                                   .stamp = p->stamp,
+                                   .from_monitor = !l->v->targets[p->target].base,
                                    .extent = p->extent};
     snprintf(damage.why, sizeof damage.why, "%s", why);
     return say(l->v, &damage, p->target, l->err);
@@ -110,7 +112,7 @@ static int compare_payloads(const void *left, const void *right) {
         return a->extent.bytes < b->extent.bytes ? -1 : 1;
     if (a->crc32c != b->crc32c)
         return a->crc32c < b->crc32c ? -1 : 1;
-    return a->time_ns < b->time_ns ? -1 : a->time_ns > b->time_ns;
+    return stamp_compare(&a->stamp, &b->stamp);
 }
 
 static bool is_same(const struct payload *a, const struct payload *b) {
@@ -167,8 +169,8 @@ static int add(struct lookup *l, const struct payload *p) {
     uint32_t *recent = recent_of(l, &p->extent);
     struct payload *known = *recent > 0 ? &l->group[*recent - 1] : NULL;
     if (known != NULL && is_same(known, p)) {
-        if (p->time_ns < known->time_ns)
-            known->time_ns = p->time_ns; /* an audit gave it a later stamp as well */
+        if (stamp_compare(&p->stamp, &known->stamp) < 0)
+            known->stamp = p->stamp; /* an audit gave it a later stamp as well */
         return 0;
     }
     l->group[l->count++] = *p;
@@ -195,7 +197,7 @@ static bool take_piece(void *context, const struct piece *piece) {
                         .crc32c = piece->payload_crc32c,
                         .target = l->target,
                         .offset_bytes = piece->whole_offset,
-                        .time_ns = piece->stamp.time_ns,
+                        .stamp = piece->stamp,
                         .pattern = piece->kind == PIECE_PATTERN};
     if (!l->counts_only)
         l->v->result->volumes[l->v->targets[l->target].volume].pieces++;
@@ -278,7 +280,7 @@ static bool take_derived(void *context, const struct derived_entry *d) {
     struct payload p = {.extent = d->payload,
                         .crc32c = d->payload_crc32c,
                         .offset_bytes = d->offset_bytes,
-                        .time_ns = d->stamp.time_ns};
+                        .stamp = d->stamp};
     size_t target = 0;
     while (target < l->v->target_count && l->v->targets[target].path != d->path)
         target++;

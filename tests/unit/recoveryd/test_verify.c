@@ -102,6 +102,10 @@ static void expect_damage(const struct verify_damage *d, const struct kept *k, u
     cr_assert_eq(d->offset_bytes, offset_of(update));
     cr_assert_eq(d->length_bytes, WRITE_BYTES);
     cr_assert_eq(d->time_ns, 1000 + update);
+    cr_assert(d->from_monitor);
+    cr_assert_eq(d->stamp.monitor, 1);
+    cr_assert_eq(d->stamp.stream, 1);
+    cr_assert_eq(d->stamp.order, update);
     cr_assert_eq(d->extent.segment, k->extents[update].segment);
     cr_assert_eq(d->extent.offset, k->extents[update].offset);
     cr_assert_str_eq(d->volume->name, "iqn.a/0");
@@ -380,6 +384,7 @@ Test(verify, baselines_are_payloads_of_their_volume) {
     r = verify(&k);
     cr_assert_eq(r->damage_count, 1);
     cr_assert_eq(r->damages[0].offset_bytes, 3 << 20);
+    cr_assert_not(r->damages[0].from_monitor);
     cr_assert_eq(r->damages[0].length_bytes, 1 << 20);
     cr_assert_eq(r->damages[0].time_ns, 0);
     end(&k);
