@@ -103,6 +103,22 @@ void message_batch_finish(struct buffer *b, const struct message_batch *batch) {
                         crc32c(0, b->data, BATCH_HEAD_BYTES - CRC_BYTES), CRC_BYTES);
 }
 
+size_t message_batch_length(const uint8_t *head) {
+    struct cursor c = cursor_of(head, BATCH_HEAD_BYTES);
+    struct cursor crc = c;
+    const uint8_t *mark = cursor_bytes(&c, 4);
+    cursor_skip(&crc, BATCH_HEAD_BYTES - CRC_BYTES);
+    if (memcmp(mark, magic, sizeof magic) != 0 ||
+        crc32c(0, head, BATCH_HEAD_BYTES - CRC_BYTES) != cursor_le32(&crc))
+        return 0;
+    cursor_skip(&c, 2);
+    uint16_t kind = cursor_le16(&c);
+    uint32_t length = cursor_le32(&c);
+    return kind == MESSAGE_BATCH && length >= BATCH_HEAD_BYTES && length <= LIMIT_BATCH_BYTES
+               ? length
+               : 0;
+}
+
 static int bad(struct error *err, const char *what) {
     return error_set(err, ERR_FORMAT, "malformed message: %s", what);
 }

@@ -91,6 +91,12 @@ void message_batch_begin(struct buffer *b);
 void message_batch_finish(struct buffer *b, const struct message_batch *batch);
 
 /*
+ * The length of the batch whose head these BATCH_HEAD_BYTES are, by its own checksum; 0: it is
+ * none. For files that hold one batch after the other.
+ */
+size_t message_batch_length(const uint8_t *head);
+
+/*
  * Reads one frame. 0, ERR_FORMAT, or ERR_VERSION (a newer protocol). For a BATCH, *body is left at
  * the first record. For an ACK, the ranges are left in *body: message_ack_range() takes them off
  * one by one.

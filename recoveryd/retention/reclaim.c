@@ -1,7 +1,6 @@
 #include "recoveryd/retention/reclaim.h"
 
 #include "common/clock.h"
-#include "common/crc32c.h"
 #include "common/log.h"
 #include "common/stop.h"
 #include "proto/message.h"
@@ -195,19 +194,6 @@ static int find_stream(struct walk *w, const struct message_batch *batch) {
     return code == ERR_NOT_FOUND ? 0 : code;
 }
 
-/* The length that a head says; 0: none that can be believed. */
-static size_t batch_length(const uint8_t *head) {
-    struct cursor c = cursor_of(head, BATCH_HEAD_BYTES);
-    struct cursor crc = c;
-    const uint8_t *magic = cursor_bytes(&c, 4);
-    cursor_skip(&crc, BATCH_HEAD_BYTES - 4);
-    if (memcmp(magic, "SRWD", 4) != 0 || crc32c(0, head, BATCH_HEAD_BYTES - 4) != cursor_le32(&crc))
-        return 0;
-    cursor_skip(&c, 4);
-    uint32_t length = cursor_le32(&c);
-    return length >= BATCH_HEAD_BYTES && length <= LIMIT_BATCH_BYTES ? length : 0;
-}
-
 static int read_batch(struct walk *w, uint64_t at, size_t bytes) {
     struct extent extent = {w->c->segment, (uint32_t)bytes, at};
     rangeset_clear(&w->absent);
@@ -223,7 +209,7 @@ static int walk_segment(struct walk *w) {
         struct message m;
         struct cursor body;
         code = read_batch(w, at, BATCH_HEAD_BYTES);
-        size_t length = code == 0 ? batch_length(w->r->batch) : 0;
+        size_t length = code == 0 ? message_batch_length(w->r->batch) : 0;
         if (code != 0 || length == 0 || length > end - at)
             return code;
         code = read_batch(w, at, length);

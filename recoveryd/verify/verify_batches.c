@@ -1,5 +1,4 @@
 /* From the segments to the index: is every batch whole, and does the index know what is in it? */
-#include "common/crc32c.h"
 #include "proto/message.h"
 #include "proto/record.h"
 #include "recoveryd/store/segment_file.h"
@@ -11,7 +10,6 @@
 enum {
     WINDOW_BYTES = 2 * LIMIT_BATCH_BYTES, /* of a segment, in memory */
     STRETCHES = 256,                      /* of one segment; what is beyond goes to the last */
-    BATCH_CRC_AT = BATCH_HEAD_BYTES - 4,
 };
 
 struct walk {
@@ -164,28 +162,12 @@ static const uint8_t *see(struct walk *w, uint64_t at, size_t bytes, struct erro
     return w->window;
 }
 
-/* The length of the batch whose head this is; 0: it is none. */
-static size_t batch_length(const uint8_t *head) {
-    struct cursor c = cursor_of(head, BATCH_HEAD_BYTES);
-    struct cursor crc = c;
-    const uint8_t *mark = cursor_bytes(&c, 4);
-    cursor_skip(&crc, BATCH_CRC_AT);
-    if (memcmp(mark, "SRWD", 4) != 0 || crc32c(0, head, BATCH_CRC_AT) != cursor_le32(&crc))
-        return 0;
-    cursor_skip(&c, 2);
-    uint16_t kind = cursor_le16(&c);
-    uint32_t length = cursor_le32(&c);
-    return kind == MESSAGE_BATCH && length >= BATCH_HEAD_BYTES && length <= LIMIT_BATCH_BYTES
-               ? length
-               : 0;
-}
-
 /* The next place from `at` on where a batch begins; the end of the segment when there is none. */
 static int find_batch(struct walk *w, uint64_t at, uint64_t *found) {
     struct error why;
     int code = 0;
     const uint8_t *head = see(w, at, BATCH_HEAD_BYTES, &why);
-    while (code == 0 && head != NULL && batch_length(head) == 0) {
+    while (code == 0 && head != NULL && message_batch_length(head) == 0) {
         at += SEGMENT_ALIGN;
         head = see(w, at, BATCH_HEAD_BYTES, &why);
         if (at % WINDOW_BYTES < SEGMENT_ALIGN)
@@ -278,7 +260,7 @@ static int walk_batches(struct walk *w) {
     while (code == 0 && at < w->end) {
         struct error why = {.text = "no batch begins here"};
         const uint8_t *head = see(w, at, BATCH_HEAD_BYTES, &why);
-        size_t length = head != NULL ? batch_length(head) : 0;
+        size_t length = head != NULL ? message_batch_length(head) : 0;
         const uint8_t *frame = length > 0 ? see(w, at, length, &why) : NULL;
         uint64_t next = w->end;
         if (frame != NULL) {

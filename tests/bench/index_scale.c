@@ -2,11 +2,12 @@
  * index_scale DIR: what the index costs as the history grows. Updates of 4 KiB at random places of
  * one volume are committed as recoveryd would (without their payloads) and merged beside it; at
  * 1/100, 1/10 and all of them: updates a second, bytes on disk for each, and what a view at a
- * random time takes.
+ * random time takes. At last the older half is thinned out as retention does it.
  */
 #include "common/clock.h"
 #include "common/options.h"
 #include "recoveryd/image/image.h"
+#include "recoveryd/index/thinned.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -227,6 +228,29 @@ static int report(struct scale *s, uint64_t fresh, struct error *err) {
     return 0;
 }
 
+/* The older half is folded into one moment. */
+static int thin(struct scale *s, struct error *err) {
+    struct thinned_entry e = {.path = s->path, .until_ns = START_NS + s->made / 2 * STEP_NS};
+    const struct thin_ground ground = {0};
+    struct thin_result result = {0};
+    double longest = 0;
+    struct mono start = clock_mono();
+    int code = index_put_thinned(s->store->index, &e, 1, err);
+    while (code == 0 && e.next_chunk != THINNED_DONE) {
+        struct mono step = clock_mono();
+        code = index_thin(s->store->index, &e, &ground, &result, err);
+        double seconds = seconds_since(step);
+        longest = seconds > longest ? seconds : longest;
+    }
+    double seconds = seconds_since(start);
+    if (code == 0)
+        printf("thinned: %" PRIu64 " of %" PRIu64 " updates in %.1f s, %.0f a second, the longest "
+               "step %.0f ms\n",
+               result.changes, s->made / 2, seconds, (double)result.changes / seconds,
+               longest * 1000);
+    return code;
+}
+
 static int run(struct scale *s, const char *dir, struct error *err) {
     int code = store_open(dir, STORE_OWN, &s->store, err);
     if (code == 0)
@@ -239,6 +263,8 @@ static int run(struct scale *s, const char *dir, struct error *err) {
         if (code == 0)
             code = report(s, s->made - before, err);
     }
+    if (code == 0)
+        code = thin(s, err);
     store_close(s->store);
     return code;
 }
