@@ -235,7 +235,8 @@ static void take_accept(struct fc *f, const struct frame *frame, const struct re
             name_newcomer(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
         else
             name_port(f, frame->vsan, frame->s_id, els->wwpn, time_ns);
-        if (els->wwpn != 0)
+        /* A discovery is no login: a PRLI behind it may be that of one that was not seen. */
+        if (request->code == ELS_PLOGI && els->wwpn != 0)
             pairs_confirm(f, frame, false, time_ns);
         break;
     case ELS_FLOGI:

@@ -141,11 +141,20 @@ Test(fc_logins, a_process_login_is_sent_again) {
     expect_writes_to(old_name);
 }
 
+/* A discovery says who is there, not that a session begins: the PRLI may be that of a login that
+ * passed unseen, of somebody who has the FC_ID since. */
 Test(fc_logins, a_process_login_behind_a_discovery) {
-    from_host(1, ELS_ADISC, FC_INITIATOR_WWPN, 28);
-    from_target(1, ELS_LS_ACC, FC_TARGET_WWPN, 28);
-    fc_prli(&w, 2);
-    expect_writes_to(old_name);
+    static const uint8_t codes[] = {ELS_ADISC, ELS_PDISC};
+    static const size_t bytes[] = {28, 116};
+    for (size_t i = 0; i < sizeof codes; i++) {
+        stop();
+        start();
+        from_host(1, codes[i], FC_INITIATOR_WWPN, bytes[i]);
+        from_target(1, ELS_LS_ACC, FC_TARGET_WWPN, bytes[i]);
+        expect_writes_to(old_name);
+        fc_prli(&w, 2);
+        expect_writes_to(nobody);
+    }
 }
 
 Test(fc_logins, a_process_login_of_another_protocol) {
