@@ -242,7 +242,7 @@ Test(pack, a_kill_at_any_moment_leaves_a_whole_file) {
     box_begin(&b);
     seal(&b);
     pack(&b, 3, PACK_FAST, &result);
-    for (int round = 0; round < 25; round++) {
+    for (int round = 0; round < 10; round++) {
         pid_t pid = fork();
         cr_assert_geq(pid, 0);
         if (pid == 0) {

@@ -510,7 +510,7 @@ static void expect_what_was_safe(struct spool_world *w, const struct spool_optio
 }
 
 Test(spool_crash, killed_at_any_moment_nothing_that_was_safe_is_gone, .timeout = 120) {
-    for (unsigned seed = 1; seed <= 60; seed++) {
+    for (unsigned seed = 1; seed <= 24; seed++) {
         struct spool_world w;
         spoolworld_open(&w);
         struct spool_options options = spoolworld_options(&w, 1, 1);
