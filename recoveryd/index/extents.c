@@ -1,4 +1,5 @@
 /* What the index points at. */
+#include "recoveryd/index/counter.h"
 #include "recoveryd/index/index_internal.h"
 #include "recoveryd/index/thinned.h"
 
@@ -85,12 +86,17 @@ int index_each_extent(struct index_reader *r, bool (*visit)(void *, const struct
     return code;
 }
 
-int index_forget_dead(struct index *i, uint32_t segment, struct error *err) {
+int index_forget_dead(struct index *i, uint32_t segment, uint64_t bytes, struct error *err) {
     AUTO(kv_txn) t = NULL;
     bool found;
+    uint64_t left = 0;
     struct kv_key key = key_segment(segment);
     int code = kv_write(i->kv, &t, err);
     if (code == 0)
+        code = counter_take(t, TABLE_DEAD, &key, bytes, err);
+    if (code == 0)
+        code = counter_get(t, TABLE_DEAD, &key, &left, err);
+    if (code == 0 && left == 0)
         code = kv_delete(t, TABLE_DEAD, &key, &found, err);
     return code == 0 ? kv_commit(take_pointer(&t), err) : code;
 }

@@ -86,8 +86,8 @@ int index_each_dead(struct index_reader *r, bool (*visit)(void *, uint32_t segme
  */
 int index_each_extent(struct index_reader *r, bool (*visit)(void *, const struct extent *),
                       void *context, struct error *err);
-/* The segment was rid of what was dead. */
-int index_forget_dead(struct index *i, uint32_t segment, struct error *err);
+/* The segment was rid of so many bytes that were dead; what was let go since then still counts. */
+int index_forget_dead(struct index *i, uint32_t segment, uint64_t bytes, struct error *err);
 /* Moments of the index are numbered: that of a reader, and of the oldest reader of all processes
  * (UINT64_MAX: none is open). */
 uint64_t index_moment(const struct index_reader *r);

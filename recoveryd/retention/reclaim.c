@@ -236,6 +236,11 @@ static int find_dead(struct reclaiming *r, const struct candidate *c, struct ran
     rangeset_init(&w.absent, SIZE_MAX);
     rangeset_init(&w.dead, DEAD_RANGES);
     int code = walk_segment(&w);
+    if (code == ERR_FORMAT) {
+        /* It is damaged, which verify tells: it stays as it is, and the others have their turn. */
+        rangeset_clear(&w.dead);
+        code = 0;
+    }
     rangeset_release(&w.absent);
     *dead = w.dead;
     return code;
@@ -252,9 +257,10 @@ static int pack_one(struct reclaiming *r, const struct candidate *c, const struc
                                : 0;
     if (code == ERR_BUSY)
         return 0; /* somebody appends to it still */
-    if (code == 0)
-        code = index_forget_dead(r->store->index, c->segment, r->err);
-    result->segments += code == 0 && dead->count > 0;
+    bool damaged = code == ERR_FORMAT;
+    if (code == 0 || damaged)
+        code = index_forget_dead(r->store->index, c->segment, c->dead_bytes, r->err);
+    result->segments += code == 0 && !damaged && dead->count > 0;
     result->before_bytes += packed.before_bytes;
     result->after_bytes += packed.after_bytes;
     return code;

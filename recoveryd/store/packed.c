@@ -14,8 +14,13 @@
 
 static const char footer_magic[8] = {'S', 'R', 'W', 'D', 'P', 'A', 'C', 'K'};
 
-/* The table stays in the file: of a block of it only where it begins is kept in memory. */
 enum { BLOCK_ENTRIES = 256, BLOCK_BYTES = BLOCK_ENTRIES * PACKED_ENTRY_BYTES };
+
+/* The table stays in the file: this is what is kept in memory of so many entries of it. */
+struct block {
+    uint64_t start;  /* logical offset of its first frame */
+    uint32_t crc32c; /* as it was when all of it was found sound: it is read again and again */
+};
 
 struct packed {
     int fd; /* borrowed */
@@ -24,7 +29,7 @@ struct packed {
     uint64_t logical_bytes;
     uint64_t absent_bytes;
     size_t block_count;
-    uint64_t starts[]; /* logical offset of the first frame of each block */
+    struct block blocks[];
 };
 
 /* --- bytes ---------------------------------------------------------------------------------------
@@ -153,7 +158,7 @@ static int read_table(struct packed *p, uint32_t wanted_crc, struct error *err) 
         if (code != 0)
             return code;
         crc = crc32c(crc, block, bytes);
-        p->starts[i] = logical;
+        p->blocks[i] = (struct block){logical, crc32c(0, block, bytes)};
         if (!take_block(p, cursor_of(block, bytes), &logical))
             return damaged(err, "its table of frames");
         left -= bytes;
@@ -169,7 +174,7 @@ int packed_open(int fd, uint64_t file_bytes, struct packed **out, struct error *
     if (code != 0)
         return code;
     size_t blocks = ((size_t)f.frames + BLOCK_ENTRIES - 1) / BLOCK_ENTRIES;
-    AUTO(packed) p = calloc(1, sizeof *p + blocks * sizeof p->starts[0]);
+    AUTO(packed) p = calloc(1, sizeof *p + blocks * sizeof p->blocks[0]);
     if (p == NULL)
         return error_set(err, ERR_NOMEM, "out of memory");
     p->fd = fd;
@@ -259,7 +264,7 @@ static size_t find_block(const struct packed *p, uint64_t offset) {
     size_t high = p->block_count;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
-        if (p->starts[middle] <= offset)
+        if (p->blocks[middle].start <= offset)
             low = middle;
         else
             high = middle;
@@ -282,6 +287,8 @@ int packed_read(struct packed *p, uint32_t segment, struct frame_cache *cache, u
             p->frames - first < BLOCK_ENTRIES ? (size_t)(p->frames - first) : (size_t)BLOCK_ENTRIES;
         code = read_at(p->fd, p->table_at + first * PACKED_ENTRY_BYTES, entries,
                        count * PACKED_ENTRY_BYTES, err);
+        if (code == 0 && crc32c(0, entries, count * PACKED_ENTRY_BYTES) != p->blocks[block].crc32c)
+            code = damaged(err, "its table of frames");
         struct cursor c = cursor_of(entries, count * PACKED_ENTRY_BYTES);
         while (code == 0 && offset < end && cursor_left(&c) > 0) {
             struct frame f = frame_decode(&c);

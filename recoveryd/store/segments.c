@@ -234,12 +234,17 @@ static void release(struct segments *s, struct segment_slot *file) {
     }
     if (kept != NULL)
         kept->users--;
+    if (kept != NULL && kept->segment == SEGMENT_GONE && kept->users == 0) {
+        close_slot(kept);
+        *kept = (struct segment_slot){0};
+    }
     pthread_mutex_unlock(&s->lock);
     if (kept == NULL)
         close_slot(file);
 }
 
-/* One that is in use is found no more, and goes when there is need of room. */
+/* One that is in use is found no more, and goes with its last reader: the disk gets its blocks
+ * back then only. */
 void segments_reopen(struct segments *s, uint32_t segment) {
     pthread_mutex_lock(&s->lock);
     struct segment_slot *slot = find_slot(s, segment);

@@ -5,7 +5,9 @@
 #include "tests/unit/recoveryd/store_rig.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 enum { PARTS = 600, PART_MOST = 9000, BYTES = PARTS * PART_MOST };
@@ -275,6 +277,94 @@ Test(pack, what_a_crash_left_is_removed) {
     cr_assert_geq(fd, 0);
     segments_clean(b.segments);
     cr_assert_neq(access(litter, F_OK), 0);
+    check(&b);
+    box_end(&b);
+}
+
+/* --- files that are open -------------------------------------------------------------------------
+ */
+
+static void flip(struct box *b, int fd, uint64_t at) {
+    uint8_t byte;
+    cr_assert_eq(pread(fd, &byte, 1, (off_t)at), 1);
+    byte ^= (uint8_t)(1 + pick(b, 255));
+    cr_assert_eq(pwrite(fd, &byte, 1, (off_t)at), 1);
+}
+
+/* The table of frames is read again with each look-up: it may change after it was found sound. */
+Test(pack, a_table_that_is_damaged_later_is_found) {
+    enum { FOOTER = 48, TABLE_AT = 16 };
+    for (uint32_t round = 0; round < 64; round++) {
+        struct box b;
+        struct pack_result result;
+        struct stat status;
+        char name[96];
+        uint8_t table_at[8];
+        AUTO_FREE uint8_t *room = malloc(PART_MOST);
+        box_begin(&b);
+        b.seed += round;
+        seal(&b);
+        pack(&b, UINT32_MAX, PACK_FAST, &result);
+        box_ok(&b, segments_read(b.segments, &b.parts[0], 0, room, 1, &b.err));
+        snprintf(name, sizeof name, "%s/%08x.seg", b.dir, b.parts[0].segment);
+        AUTO_CLOSE int fd = open(name, O_RDWR);
+        cr_assert(fd >= 0 && fstat(fd, &status) == 0);
+        cr_assert_eq(pread(fd, table_at, 8, status.st_size - FOOTER + TABLE_AT), 8);
+        struct cursor c = cursor_of(table_at, 8);
+        uint64_t start = cursor_le64(&c);
+        flip(&b, fd, start + pick(&b, (uint32_t)((uint64_t)status.st_size - FOOTER - start)));
+        for (size_t i = 0; i < PARTS; i++)
+            cr_assert_eq(segments_read(b.segments, &b.parts[i], 0, room, b.parts[i].bytes, &b.err),
+                         ERR_FORMAT);
+        box_end(&b);
+    }
+}
+
+struct readers {
+    struct box *box;
+    atomic_bool end;
+};
+
+static void *read_on(void *context) {
+    struct readers *r = context;
+    AUTO_FREE uint8_t *room = malloc(PART_MOST);
+    for (size_t i = 0; !atomic_load(&r->end); i = (i + 1) % PARTS)
+        segments_read(r->box->segments, &r->box->parts[i], 0, room, r->box->parts[i].bytes, NULL);
+    return NULL;
+}
+
+/* Descriptors of this process that lead to segments which have lost their names. */
+static size_t held_files(void) {
+    size_t held = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        char link[64];
+        char target[512];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t bytes = readlink(link, target, sizeof target - 1);
+        target[bytes > 0 ? bytes : 0] = '\0';
+        held += strstr(target, ".seg (deleted)") != NULL;
+    }
+    return held;
+}
+
+Test(pack, the_old_file_goes_with_its_last_reader) {
+    struct box b;
+    struct pack_result result;
+    struct rangeset none;
+    struct readers readers = {.box = &b};
+    pthread_t threads[3];
+    rangeset_init(&none, 0);
+    box_begin(&b);
+    seal(&b);
+    for (size_t i = 0; i < 3; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, read_on, &readers), 0);
+    for (int i = 0; i < 40; i++)
+        box_ok(&b,
+               segments_pack(b.segments, b.parts[0].segment, &none, PACK_FAST, &result, &b.err));
+    atomic_store(&readers.end, true);
+    for (size_t i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(held_files(), 0);
     check(&b);
     box_end(&b);
 }

@@ -9,6 +9,8 @@
 #include "recoveryd/verify/verify.h"
 #include "tests/unit/recoveryd/store_rig.h"
 
+#include <fcntl.h>
+
 #define SECOND UINT64_C(1000000000)
 #define MINUTE (60 * SECOND)
 #define HOUR   (60 * MINUTE)
@@ -382,6 +384,39 @@ Test(retention, what_is_dead_is_given_back) {
     rig_open(&p.rig);
     check_image(&p, end_ns);
     check_good(&p);
+    past_end(&p);
+}
+
+/* A damaged segment stays as it is, and keeps nobody else from getting room. */
+Test(retention, damage_in_one_segment_is_left_alone) {
+    struct past p = {0};
+    uint64_t end_ns = START + 20 * DAY;
+    struct reclaim_result result;
+    struct pack_result packed;
+    struct segment_size before;
+    struct segment_size after;
+    struct rangeset none;
+    char name[128];
+    uint8_t byte;
+    rangeset_init(&none, 0);
+    batches_begin(&p, end_ns);
+    rig_ok(&p.rig, segments_pack(p.rig.store->segments, 2, &none, PACK_SMALL, &packed, &p.rig.err));
+    snprintf(name, sizeof name, "%s/segments/00000002.seg", p.rig.dir);
+    AUTO_CLOSE int fd = open(name, O_RDWR);
+    cr_assert_eq(pread(fd, &byte, 1, 4096 + 40), 1);
+    byte ^= 0xff;
+    cr_assert_eq(pwrite(fd, &byte, 1, 4096 + 40), 1);
+    rig_ok(&p.rig, segments_size(p.rig.store->segments, 2, &before, &p.rig.err));
+    set_rule(&p, (struct retention_entry){.every_ns = 2 * DAY});
+    run(&p);
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_gt(result.segments, 5);
+    rig_ok(&p.rig, segments_size(p.rig.store->segments, 2, &after, &p.rig.err));
+    cr_assert_eq(before.disk_bytes, after.disk_bytes);
+    cr_assert_eq(after.absent_bytes, 0);
+    check_image(&p, end_ns);
+    rig_ok(&p.rig, reclaim(p.rig.store, &at_once, &result, &p.rig.err));
+    cr_assert_eq(result.segments, 0, "all is done");
     past_end(&p);
 }
 
