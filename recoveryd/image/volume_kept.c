@@ -37,9 +37,9 @@ int volume_kept_at(struct index_reader *r, const struct volume *v, uint64_t time
     *kept = (struct volume_kept){.before_ns = time_ns, .after_ns = time_ns};
     int code = find(r, v, time_ns, below, &e, &found, err);
     kept->kept = !found;
-    if (code == 0)
+    if (code == 0 && found)
         code = leave(r, v, &kept->before_ns, true, err);
-    return code == 0 ? leave(r, v, &kept->after_ns, false, err) : code;
+    return code == 0 && found ? leave(r, v, &kept->after_ns, false, err) : code;
 }
 
 int volume_kept_horizon(struct index_reader *r, const struct volume *v, uint64_t *horizon_ns,

@@ -1,6 +1,5 @@
 /*
- * volume_kept: the moments of a volume that retention left. Internal to the image folder, and what
- * tells of windows.
+ * volume_kept: the moments of a volume that retention left.
  */
 #ifndef SANREWIND_RECOVERYD_VOLUME_KEPT_H
 #define SANREWIND_RECOVERYD_VOLUME_KEPT_H

@@ -43,12 +43,10 @@ static int take_row(struct scan *s, struct kv_item item, struct error *err) {
     return code;
 }
 
-static int take_derived(struct scan *s, struct kv_item item, struct error *err) {
-    struct derived_entry d;
-    int code = value_decode_derived(item, &d, err);
-    if (code == 0)
-        take(s, &d.payload);
-    return code;
+static bool take_derived(void *context, const struct derived_entry *d) {
+    struct scan *s = context;
+    take(s, &d->payload);
+    return !s->ended;
 }
 
 static int scan_table(struct kv_txn *t, enum index_table table,
@@ -74,16 +72,16 @@ int index_each_extent(struct index_reader *r, bool (*visit)(void *, const struct
         enum index_table table;
         int (*each)(struct scan *, struct kv_item, struct error *);
     } tables[] = {
-        {TABLE_JOURNAL, take_whole},         {TABLE_RUNS, take_run},
-        {TABLE_KEYFRAMES, take_whole},       {TABLE_PIECES, take_row},
-        {TABLE_DERIVED, take_derived},       {TABLE_DERIVED_DONE, take_derived},
-        {TABLE_DERIVED_STUCK, take_derived},
+        {TABLE_JOURNAL, take_whole},
+        {TABLE_RUNS, take_run},
+        {TABLE_KEYFRAMES, take_whole},
+        {TABLE_PIECES, take_row},
     };
     struct scan s = {visit, context, false};
     int code = 0;
     for (size_t i = 0; code == 0 && i < sizeof tables / sizeof tables[0]; i++)
         code = scan_table(r->txn, tables[i].table, tables[i].each, &s, err);
-    return code;
+    return code == 0 && !s.ended ? index_each_derived(r, take_derived, &s, err) : code;
 }
 
 int index_forget_dead(struct index *i, uint32_t segment, uint64_t bytes, struct error *err) {

@@ -210,13 +210,14 @@ static int reopen(struct index_writer *w, enum index_table table, uint64_t from_
         code = value_decode_derived(item, &d, err);
         if (code != 0)
             return code;
-        bool is_open = !is_final(w->txn, &d);
-        key = key_waiting(&d.stamp, d.path);
-        if (is_open)
-            code = writer_mark(w, table, PUT_DELETE, &key, err);
-        if (is_open && code == 0)
-            code = put_waiting(w, &d, err);
+        struct kv_key entry = key_waiting(&d.stamp, d.path);
+        key = entry;
         kv_key_add(&key, 0, 1); /* behind it */
+        if (is_final(w->txn, &d))
+            continue;
+        code = writer_mark(w, table, PUT_DELETE, &entry, err);
+        if (code == 0)
+            code = put_waiting(w, &d, err);
     }
     return index_ended(code);
 }

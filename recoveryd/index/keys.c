@@ -30,16 +30,18 @@ void key_add_part(struct kv_key *key, uint64_t part) {
         kv_key_add(key, part, 8);
 }
 
-struct kv_key key_size(uint64_t path, uint64_t time_ns) {
+static struct kv_key key_path_number(uint64_t path, uint64_t number) {
     struct kv_key key = key_path(path);
-    kv_key_add(&key, time_ns, 8);
+    kv_key_add(&key, number, 8);
     return key;
 }
 
+struct kv_key key_size(uint64_t path, uint64_t time_ns) {
+    return key_path_number(path, time_ns);
+}
+
 struct kv_key key_join(uint64_t path, uint64_t other) {
-    struct kv_key key = key_path(path);
-    kv_key_add(&key, other, 8);
-    return key;
+    return key_path_number(path, other);
 }
 
 struct kv_key key_resume(const struct resume_entry *r) {
@@ -105,9 +107,7 @@ struct kv_key key_journal(uint64_t sequence) {
 }
 
 struct kv_key key_thinned(uint64_t path, uint64_t until_ns) {
-    struct kv_key key = key_path(path);
-    kv_key_add(&key, until_ns, 8);
-    return key;
+    return key_path_number(path, until_ns);
 }
 
 struct kv_key key_segment(uint32_t segment) {
@@ -124,9 +124,7 @@ struct kv_key key_retention(const char *volume) {
 }
 
 struct kv_key key_run(uint64_t path, uint64_t level_chunk) {
-    struct kv_key key = key_path(path);
-    kv_key_add(&key, level_chunk, 8);
-    return key;
+    return key_path_number(path, level_chunk);
 }
 
 struct kv_key key_tally(uint64_t path, uint8_t level, uint64_t bucket) {

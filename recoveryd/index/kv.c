@@ -373,18 +373,23 @@ static int note_reader(const char *line, void *context) {
     return 0;
 }
 
-int kv_health(struct kv *kv, struct kv_health *health, struct error *err) {
-    MDB_envinfo info = {0};
-    MDB_stat status = {0};
+/* Without what killed readers left behind. Until there is a count of commits, oldest_commits is the
+ * oldest one's number. */
+static int list_readers(struct kv *kv, struct kv_health *health) {
     int stale = 0;
     *health = (struct kv_health){0};
     int rc = mdb_reader_check(kv->env, &stale);
+    return rc == 0 && mdb_reader_list(kv->env, note_reader, health) < 0 ? EINVAL : rc;
+}
+
+int kv_health(struct kv *kv, struct kv_health *health, struct error *err) {
+    MDB_envinfo info = {0};
+    MDB_stat status = {0};
+    int rc = list_readers(kv, health);
     if (rc == 0)
         rc = mdb_env_info(kv->env, &info);
     if (rc == 0)
         rc = mdb_env_stat(kv->env, &status);
-    if (rc == 0 && mdb_reader_list(kv->env, note_reader, health) < 0)
-        rc = EINVAL;
     if (rc != 0)
         return fail(kv, rc, "look at the readers", err);
     health->bytes = (info.me_last_pgno + 1) * (uint64_t)status.ms_psize;
@@ -398,11 +403,8 @@ uint64_t kv_moment(const struct kv_txn *t) {
 }
 
 int kv_oldest_moment(struct kv *kv, uint64_t *moment, struct error *err) {
-    struct kv_health health = {0};
-    int stale = 0;
-    int rc = mdb_reader_check(kv->env, &stale);
-    if (rc == 0 && mdb_reader_list(kv->env, note_reader, &health) < 0)
-        rc = EINVAL;
+    struct kv_health health;
+    int rc = list_readers(kv, &health);
     *moment = health.oldest_pid != 0 ? health.oldest_commits : UINT64_MAX;
     return rc == 0 ? 0 : fail(kv, rc, "look at the readers", err);
 }

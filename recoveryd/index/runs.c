@@ -1,8 +1,8 @@
 #include "recoveryd/index/runs.h"
 
-#include "common/rangeset.h"
 #include "recoveryd/index/blocks.h"
 #include "recoveryd/index/index_internal.h"
+#include "recoveryd/index/shadows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +12,10 @@ enum {
     BLOCK_CHANGES = 30,      /* about so many are in one */
     KEYFRAME_SHARE = 3,      /* times as many bytes as the last one took */
     KEYFRAME_CHANGES = 8192, /* one that would be larger is not made */
-    KEYFRAME_MONITORS = 4,   /* when more see one path, there are none */
     MOST_REMADE = 64,        /* at one insertion, of those that it made wrong */
 };
+
+static const struct stamp last_stamp = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
 
 /* --- reading -------------------------------------------------------------------------------------
  */
@@ -104,43 +105,22 @@ int runs_previous(struct run_cursor *c, const struct change **change, struct err
 /* --- keyframes -----------------------------------------------------------------------------------
  */
 
-/* What a monitor's changes that were looked at hide of its older ones. */
-struct shadow {
-    uint64_t monitor;
-    struct rangeset hidden;
-};
-
 struct gathering {
     struct changes shown; /* newest first */
-    struct shadow shadows[KEYFRAME_MONITORS];
-    size_t shadow_count;
+    struct shadows shadows;
 };
 
 static void gathering_release(struct gathering *g) {
-    for (size_t i = 0; i < g->shadow_count; i++)
-        rangeset_release(&g->shadows[i].hidden);
+    shadows_release(&g->shadows);
     changes_release(&g->shown);
 }
 
 #define AUTO_GATHERING __attribute__((cleanup(gathering_release))) struct gathering
 
-static struct rangeset *hidden_of(struct gathering *g, uint64_t monitor) {
-    for (size_t i = 0; i < g->shadow_count; i++) {
-        if (g->shadows[i].monitor == monitor)
-            return &g->shadows[i].hidden;
-    }
-    if (g->shadow_count == KEYFRAME_MONITORS)
-        return NULL;
-    struct shadow *shadow = &g->shadows[g->shadow_count++];
-    shadow->monitor = monitor;
-    rangeset_init(&shadow->hidden, KEYFRAME_CHANGES);
-    return &shadow->hidden;
-}
-
 /* What is not hidden yet of a change is shown. False: it does not fit into a keyframe. */
 static bool show(struct gathering *g, const struct change *c) {
     struct changes *shown = &g->shown;
-    struct rangeset *hidden = hidden_of(g, c->stamp.monitor);
+    struct rangeset *hidden = shadows_of(&g->shadows, c->stamp.monitor);
     if (hidden == NULL)
         return false;
     uint64_t end = c->offset_bytes + c->length_bytes;
@@ -174,7 +154,7 @@ static int gather_shown(struct kv_txn *t, uint64_t path, uint64_t level_chunk,
 
 static int make_keyframe(struct kv_txn *t, uint64_t path, uint64_t level_chunk,
                          const struct stamp *stamp, struct error *err) {
-    AUTO_GATHERING g = {0};
+    AUTO_GATHERING g = {.shadows = {.ranges = KEYFRAME_CHANGES}};
     AUTO_BUFFER value;
     struct change_state state = change_state_none();
     bool whole = false;
@@ -219,8 +199,7 @@ static int last_keyframe(struct kv_txn *t, const struct kv_key *prefix, struct s
                          size_t *wanted, struct error *err) {
     AUTO(kv_cursor) c = NULL;
     struct kv_item item;
-    static const struct stamp end = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
-    struct kv_key key = block_key(prefix, &end);
+    struct kv_key key = block_key(prefix, &last_stamp);
     *stamp = (struct stamp){0};
     *wanted = KEYFRAME_BLOCKS;
     int code = kv_cursor_open(t, TABLE_KEYFRAMES, &c, err);
@@ -243,8 +222,7 @@ static int is_due(struct kv_txn *t, const struct kv_key *prefix, bool *due, stru
     struct stamp first;
     size_t wanted;
     size_t blocks = 0;
-    static const struct stamp end = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
-    struct kv_key key = block_key(prefix, &end);
+    struct kv_key key = block_key(prefix, &last_stamp);
     *due = false;
     int code = last_keyframe(t, prefix, &after, &wanted, err);
     if (code == 0)
@@ -271,7 +249,6 @@ static int is_due(struct kv_txn *t, const struct kv_key *prefix, bool *due, stru
 
 int runs_insert(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct change *list,
                 size_t count, struct error *err) {
-    static const struct stamp end = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct kv_key prefix = key_run(path, level_chunk);
     struct stamp remade[MOST_REMADE];
     struct stamp stamp;
@@ -280,7 +257,7 @@ int runs_insert(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const str
     bool due = false;
     if (count == 0)
         return 0;
-    int code = remove_keyframes(t, &prefix, &list[0].stamp, &end, remade, &removed, err);
+    int code = remove_keyframes(t, &prefix, &list[0].stamp, &last_stamp, remade, &removed, err);
     if (code == 0)
         code = blocks_insert(t, TABLE_RUNS, &prefix, list, count, NULL, &blocks, err);
     for (size_t i = 0; code == 0 && i < removed; i++)
@@ -330,13 +307,12 @@ static int remake_keyframes(struct kv_txn *t, uint64_t path, uint64_t level_chun
 
 int runs_drop(struct kv_txn *t, uint64_t path, uint64_t level_chunk, const struct stamp *stamps,
               size_t count, const struct stamp *until, bool beyond, bool *gone, struct error *err) {
-    static const struct stamp end = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct kv_key prefix = key_run(path, level_chunk);
     struct stamp removed[MOST_REMADE];
     size_t removed_count = 0;
     if (count == 0)
         return 0;
-    int code = remove_keyframes(t, &prefix, &stamps[0], beyond ? &end : until, removed,
+    int code = remove_keyframes(t, &prefix, &stamps[0], beyond ? &last_stamp : until, removed,
                                 &removed_count, err);
     if (code == 0)
         code = blocks_drop(t, TABLE_RUNS, &prefix, stamps, count, gone, err);

@@ -1,10 +1,10 @@
 /* The taking out: see thinned.h. */
-#include "common/rangeset.h"
 #include "recoveryd/index/blocks.h"
 #include "recoveryd/index/counter.h"
 #include "recoveryd/index/index_internal.h"
 #include "recoveryd/index/piece_walk.h"
 #include "recoveryd/index/runs.h"
+#include "recoveryd/index/shadows.h"
 
 #include <stdlib.h>
 
@@ -17,7 +17,6 @@ enum {
     STEP_CHUNKS = 4096,
     STEP_PIECES = 1 << 18,
     STEP_EVENTS = 1 << 15,
-    THIN_MONITORS = 4,     /* of one path; what more of them wrote stays */
     THIN_RANGES = 1 << 14, /* of one chunk that are hidden */
 };
 
@@ -32,13 +31,6 @@ struct chosen {
     bool beyond; /* what hides it is not in the runs of its chunk */
 };
 
-/* What a monitor's newer changes hide in the chunk. */
-struct shadow {
-    uint64_t monitor;
-    struct rangeset by_runs;
-    struct rangeset by_all;
-};
-
 struct thinning {
     struct index_reader *reader;
     struct piece_walk *walk;
@@ -48,16 +40,14 @@ struct thinning {
     const struct thin_ground *ground;
     struct chosen *chosen; /* by chunk */
     size_t count;
-    size_t pieces; /* that were looked at */
-    struct shadow shadows[THIN_MONITORS];
-    size_t shadow_count;
+    size_t pieces;          /* that were looked at */
+    struct shadows by_runs; /* what those in the runs of the chunk hide */
+    struct shadows by_all;
 };
 
 static void thinning_release(struct thinning *t) {
-    for (size_t i = 0; i < t->shadow_count; i++) {
-        rangeset_release(&t->shadows[i].by_runs);
-        rangeset_release(&t->shadows[i].by_all);
-    }
+    shadows_release(&t->by_runs);
+    shadows_release(&t->by_all);
     rangeset_release(&t->written);
     piece_walk_destroy(t->over);
     piece_walk_destroy(t->walk);
@@ -70,28 +60,6 @@ static void thinning_release(struct thinning *t) {
 /* --- choosing ------------------------------------------------------------------------------------
  */
 
-/* NULL: there are too many monitors. */
-static struct shadow *shadow_of(struct thinning *t, uint64_t monitor) {
-    for (size_t i = 0; i < t->shadow_count; i++) {
-        if (t->shadows[i].monitor == monitor)
-            return &t->shadows[i];
-    }
-    if (t->shadow_count == THIN_MONITORS)
-        return NULL;
-    struct shadow *shadow = &t->shadows[t->shadow_count++];
-    shadow->monitor = monitor;
-    rangeset_init(&shadow->by_runs, THIN_RANGES);
-    rangeset_init(&shadow->by_all, THIN_RANGES);
-    return shadow;
-}
-
-static void clear_shadows(struct thinning *t) {
-    for (size_t i = 0; i < t->shadow_count; i++) {
-        rangeset_clear(&t->shadows[i].by_runs);
-        rangeset_clear(&t->shadows[i].by_all);
-    }
-}
-
 static void choose(struct thinning *t, uint64_t chunk, const struct piece *p, bool beyond) {
     bool has_payload = p->kind == PIECE_DATA;
     t->chosen[t->count++] = (struct chosen){.chunk = chunk,
@@ -103,25 +71,32 @@ static void choose(struct thinning *t, uint64_t chunk, const struct piece *p, bo
                                             .beyond = beyond};
 }
 
-/* Newest first. Too many ranges to tell apart hide nothing: then more is kept than need be. */
+static bool is_hidden(const struct rangeset *by, const struct piece *p) {
+    return by != NULL && rangeset_contains(by, p->offset_bytes, p->offset_bytes + p->length_bytes);
+}
+
+/*
+ * Newest first. Too many ranges to tell apart, or of too many monitors, hide nothing: then more is
+ * kept than need be.
+ */
 static void look_at(struct thinning *t, uint64_t chunk, const struct piece *p) {
     uint64_t end = p->offset_bytes + p->length_bytes;
     if (p->kind == PIECE_GAP)
         return; /* it goes on telling, and hides nothing */
-    struct shadow *shadow = shadow_of(t, p->stamp.monitor);
-    bool by_runs = shadow != NULL && rangeset_contains(&shadow->by_runs, p->offset_bytes, end);
-    if (by_runs || stamp_compare(&p->stamp, &t->ground->baseline) < 0 ||
-        rangeset_contains(&t->written, p->offset_bytes, end) ||
-        (shadow != NULL && rangeset_contains(&shadow->by_all, p->offset_bytes, end))) {
+    struct rangeset *runs = shadows_of(&t->by_runs, p->stamp.monitor);
+    struct rangeset *all = shadows_of(&t->by_all, p->stamp.monitor);
+    bool by_runs = is_hidden(runs, p);
+    if (by_runs || is_hidden(all, p) || is_hidden(&t->written, p) ||
+        stamp_compare(&p->stamp, &t->ground->baseline) < 0) {
         if (p->place != PIECE_ELSEWHERE)
             choose(t, chunk, p, !by_runs);
         return;
     }
-    if (shadow == NULL || p->part != 0)
+    if (all == NULL || p->part != 0)
         return;
     if (p->place == PIECE_IN_RUNS)
-        rangeset_add(&shadow->by_runs, p->offset_bytes, end);
-    rangeset_add(&shadow->by_all, p->offset_bytes, end);
+        rangeset_add(runs, p->offset_bytes, end);
+    rangeset_add(all, p->offset_bytes, end);
 }
 
 /* What lies over a base path's chunk, down to its baseline. */
@@ -144,7 +119,8 @@ static int look_over(struct thinning *t, uint64_t chunk, struct error *err) {
 static int look_at_chunk(struct thinning *t, uint64_t chunk, bool *whole, struct error *err) {
     struct stamp until = stamp_end_of(t->entry->until_ns);
     struct piece piece;
-    clear_shadows(t);
+    shadows_clear(&t->by_runs);
+    shadows_clear(&t->by_all);
     rangeset_clear(&t->written);
     int code = t->over != NULL ? look_over(t, chunk, err) : 0;
     if (code == 0)
@@ -187,42 +163,64 @@ static int choose_some(struct thinning *t, uint64_t *next, struct error *err) {
 /* --- taking out ----------------------------------------------------------------------------------
  */
 
-static int count_out(struct kv_txn *t, uint64_t path, const struct chosen *c,
-                     struct thin_result *result, struct error *err) {
-    struct kv_key held = key_path(path);
-    struct kv_key dead = key_segment(c->segment);
-    result->changes++;
-    result->bytes += c->length_bytes;
-    int code = c->in_runs ? counter_take(t, TABLE_HELD, &held, c->length_bytes, err) : 0;
-    return code == 0 ? counter_add(t, TABLE_DEAD, &dead, c->length_bytes, err) : code;
+/* What one step takes out. The counters are written when another segment comes, and at the end, and
+ * not for each change: the writer's lock is held. */
+struct taking {
+    struct kv_txn *txn;
+    const struct thinned_entry *entry;
+    struct thin_result *result;
+    uint64_t held_bytes; /* less */
+    uint32_t segment;    /* of which so much more is dead */
+    uint64_t dead_bytes;
+    struct error *err;
+};
+
+static int count_dead(struct taking *t, uint32_t next) {
+    struct kv_key dead = key_segment(t->segment);
+    int code = counter_add(t->txn, TABLE_DEAD, &dead, t->dead_bytes, t->err);
+    t->segment = next;
+    t->dead_bytes = 0;
+    return code;
+}
+
+static int count_out(struct taking *t, const struct chosen *c) {
+    t->result->changes++;
+    t->result->bytes += c->length_bytes;
+    t->held_bytes += c->in_runs ? c->length_bytes : 0;
+    int code = c->segment != t->segment ? count_dead(t, c->segment) : 0;
+    t->dead_bytes += c->length_bytes;
+    return code;
+}
+
+static int count_rest(struct taking *t) {
+    struct kv_key held = key_path(t->entry->path);
+    int code = count_dead(t, 0);
+    return code == 0 ? counter_take(t->txn, TABLE_HELD, &held, t->held_bytes, t->err) : code;
 }
 
 /* What is not in the runs is a row of its own. */
-static int take_out_row(struct kv_txn *t, uint64_t path, const struct chosen *c,
-                        struct thin_result *result, struct error *err) {
-    struct kv_key key = key_piece(path, level_chunk(0, c->chunk), &c->stamp);
+static int take_out_row(struct taking *t, const struct chosen *c) {
+    struct kv_key key = key_piece(t->entry->path, level_chunk(0, c->chunk), &c->stamp);
     bool found = false;
     key_add_part(&key, c->part);
-    int code = kv_delete(t, TABLE_PIECES, &key, &found, err);
-    return code == 0 && found ? count_out(t, path, c, result, err) : code;
+    int code = kv_delete(t->txn, TABLE_PIECES, &key, &found, t->err);
+    return code == 0 && found ? count_out(t, c) : code;
 }
 
 /* Those of one chunk, which were chosen newest first. */
-static int take_out_chunk(struct kv_txn *t, const struct thinned_entry *e,
-                          const struct chosen *list, size_t count, struct thin_result *result,
-                          struct error *err) {
+static int take_out_chunk(struct taking *t, const struct chosen *list, size_t count) {
     AUTO_FREE struct stamp *stamps = malloc(count * sizeof *stamps);
     AUTO_FREE size_t *numbers = malloc(count * sizeof *numbers);
     AUTO_FREE bool *gone = calloc(count, sizeof *gone);
-    struct stamp until = stamp_end_of(e->until_ns);
+    struct stamp until = stamp_end_of(t->entry->until_ns);
     bool beyond = false;
     size_t in_runs = 0;
     int code = 0;
     if (stamps == NULL || numbers == NULL || gone == NULL)
-        return error_set(err, ERR_NOMEM, "out of memory");
+        return error_set(t->err, ERR_NOMEM, "out of memory");
     for (size_t i = count; code == 0 && i-- > 0;) {
         if (!list[i].in_runs) {
-            code = take_out_row(t, e->path, &list[i], result, err);
+            code = take_out_row(t, &list[i]);
             continue;
         }
         beyond = beyond || list[i].beyond;
@@ -230,18 +228,45 @@ static int take_out_chunk(struct kv_txn *t, const struct thinned_entry *e,
         numbers[in_runs++] = i;
     }
     if (code == 0)
-        code = runs_drop(t, e->path, level_chunk(0, list[0].chunk), stamps, in_runs, &until, beyond,
-                         gone, err);
+        code = runs_drop(t->txn, t->entry->path, level_chunk(0, list[0].chunk), stamps, in_runs,
+                         &until, beyond, gone, t->err);
     for (size_t i = 0; code == 0 && i < in_runs; i++) {
         if (gone[i])
-            code = count_out(t, e->path, &list[numbers[i]], result, err);
+            code = count_out(t, &list[numbers[i]]);
     }
+    return code;
+}
+
+static int take_out(struct taking *t, const struct chosen *list, size_t count) {
+    int code = 0;
+    for (size_t start = 0, end = 0; code == 0 && start < count; start = end) {
+        for (end = start; end < count && list[end].chunk == list[start].chunk;)
+            end++;
+        code = take_out_chunk(t, &list[start], end - start);
+    }
+    return code == 0 ? count_rest(t) : code;
+}
+
+/* The entry is where it has moved to when that is durable, with what was done up to there. */
+static int end_step(struct kv_txn *txn, struct thinned_entry *e, const struct thinned_entry *moved,
+                    struct error *err) {
+    int code = thinned_put(txn, moved, err);
+    if (code != 0) {
+        kv_abort(txn);
+        return code;
+    }
+    code = kv_commit(txn, err);
+    if (code == 0)
+        *e = *moved;
     return code;
 }
 
 static int thin_chunks(struct index *i, struct thinned_entry *e, const struct thin_ground *ground,
                        struct thin_result *result, struct error *err) {
-    AUTO_THINNING t = {.entry = e, .ground = ground};
+    AUTO_THINNING t = {.entry = e,
+                       .ground = ground,
+                       .by_runs = {.ranges = THIN_RANGES},
+                       .by_all = {.ranges = THIN_RANGES}};
     AUTO(kv_txn) txn = NULL;
     struct thinned_entry moved = *e;
     t.chosen = malloc(STEP_CHANGES * sizeof *t.chosen);
@@ -257,18 +282,10 @@ static int thin_chunks(struct index *i, struct thinned_entry *e, const struct th
         code = choose_some(&t, &moved.next_chunk, err);
     if (code == 0)
         code = kv_write(i->kv, &txn, err);
-    for (size_t start = 0, end = 0; code == 0 && start < t.count; start = end) {
-        for (end = start; end < t.count && t.chosen[end].chunk == t.chosen[start].chunk;)
-            end++;
-        code = take_out_chunk(txn, e, &t.chosen[start], end - start, result, err);
-    }
+    struct taking taking = {.txn = txn, .entry = e, .result = result, .err = err};
     if (code == 0)
-        code = thinned_put(txn, &moved, err);
-    if (code == 0)
-        code = kv_commit(take_pointer(&txn), err);
-    if (code == 0)
-        *e = moved;
-    return code;
+        code = take_out(&taking, t.chosen, t.count);
+    return code == 0 ? end_step(take_pointer(&txn), e, &moved, err) : code;
 }
 
 /* --- history -------------------------------------------------------------------------------------
@@ -343,13 +360,7 @@ static int thin_history(struct index *i, struct thinned_entry *e, struct error *
         code = kv_write(i->kv, &txn, err);
     if (code == 0)
         code = blocks_drop(txn, TABLE_HISTORY, &prefix, stamps, count, NULL, err);
-    if (code == 0)
-        code = thinned_put(txn, &moved, err);
-    if (code == 0)
-        code = kv_commit(take_pointer(&txn), err);
-    if (code == 0)
-        *e = moved;
-    return code;
+    return code == 0 ? end_step(take_pointer(&txn), e, &moved, err) : code;
 }
 
 int index_thin(struct index *i, struct thinned_entry *e, const struct thin_ground *ground,

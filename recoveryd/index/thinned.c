@@ -36,13 +36,6 @@ int index_thinned_at(struct index_reader *r, uint64_t path, uint64_t time_ns, bo
     return thinned_at(r->txn, path, time_ns, below, e, err);
 }
 
-int index_next_thinned(struct index_reader *r, const struct thinned_entry *after,
-                       struct thinned_entry *next, struct error *err) {
-    uint64_t path = after != NULL ? after->path : 0;
-    uint64_t until_ns = after != NULL ? after->until_ns + 1 : 0; /* no stretch ends at the end */
-    return seek(r->txn, path, until_ns, next, err);
-}
-
 int index_next_thinning(struct index_reader *r, struct thinned_entry *e, struct error *err) {
     AUTO(kv_cursor) c = NULL;
     struct kv_item item;

@@ -37,10 +37,6 @@ struct thinned_entry {
  */
 int index_thinned_at(struct index_reader *r, uint64_t path, uint64_t time_ns, bool below,
                      struct thinned_entry *e, struct error *err);
-/* All stretches, by path and time: the first one behind `after` (NULL: from the start on).
- * ERR_NOT_FOUND: no more. */
-int index_next_thinned(struct index_reader *r, const struct thinned_entry *after,
-                       struct thinned_entry *next, struct error *err);
 /* The first one that is not done. ERR_NOT_FOUND: all are. */
 int index_next_thinning(struct index_reader *r, struct thinned_entry *e, struct error *err);
 /* Of one path: where its first stretch ends if that is a horizon, and where its last one does; 0:

@@ -3,10 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int damaged(struct error *err, const char *what) {
-    return error_set(err, ERR_FORMAT, "the index is damaged: %s", what);
-}
-
 static void put_string(struct buffer *b, const char *text) {
     size_t bytes = strlen(text);
     buffer_put_le16(b, (uint16_t)bytes);
@@ -26,12 +22,6 @@ static void take_string(struct cursor *c, char *to, size_t room) {
     to[bytes] = '\0';
 }
 
-/* Whole, and nothing behind. */
-static bool done(const struct kv_item *item) {
-    return cursor_ok(&item->key) && cursor_ok(&item->value) && cursor_left(&item->key) == 0 &&
-           cursor_left(&item->value) == 0;
-}
-
 static bool range_ok(uint64_t offset, uint64_t length) {
     const uint64_t end = UINT64_C(1) << 63;
     return length <= end && offset <= end - length;
@@ -46,7 +36,7 @@ void value_encode_meta(struct buffer *b, const struct meta_entry *m) {
 int value_decode_meta(struct kv_item item, struct meta_entry *m, struct error *err) {
     m->version = cursor_le32(&item.value);
     m->store_id = cursor_le64(&item.value);
-    return cursor_ok(&item.value) ? 0 : damaged(err, "its format record is cut short");
+    return cursor_ok(&item.value) ? 0 : value_damaged(err, "its format record is cut short");
 }
 
 /* Behind the stamp of a key, when there are several of one. */
@@ -113,10 +103,11 @@ int value_decode_piece(struct kv_item item, uint64_t *path, uint64_t *level_chun
         p->extent.offset = cursor_le64(&item.value);
         p->payload_crc32c = cursor_le32(&item.value);
     }
-    if (!done(&item) || p->kind < PIECE_DATA || p->kind > PIECE_GAP || has_part != (p->part != 0))
-        return damaged(err, "a piece has the wrong size or kind");
+    if (!value_is_whole(&item) || p->kind < PIECE_DATA || p->kind > PIECE_GAP ||
+        has_part != (p->part != 0))
+        return value_damaged(err, "a piece has the wrong size or kind");
     if (!piece_range_ok(p, *level_chunk) || (has_extent(p->kind) && !piece_extent_ok(p)))
-        return damaged(err, "a piece has an impossible range");
+        return value_damaged(err, "a piece has an impossible range");
     return 0;
 }
 
@@ -136,9 +127,9 @@ int value_decode_floor(struct kv_item item, uint64_t *path, struct floor *f, str
     f->base_path = cursor_le64(&item.value);
     f->size_bytes = cursor_le64(&item.value);
     take_string(&item.value, f->text, sizeof f->text);
-    if (!done(&item) || (f->kind != FLOOR_ZERO && f->kind != FLOOR_GAP) ||
+    if (!value_is_whole(&item) || (f->kind != FLOOR_ZERO && f->kind != FLOOR_GAP) ||
         f->size_bytes > INT64_MAX)
-        return damaged(err, "a baseline or whole gap cannot be read");
+        return value_damaged(err, "a baseline or whole gap cannot be read");
     return 0;
 }
 
@@ -160,9 +151,9 @@ int value_decode_gap(struct kv_item item, struct gap_entry *g, struct error *err
     g->issued_ns = cursor_le64(&item.value);
     g->reason = cursor_le16(&item.value);
     take_string(&item.value, g->text, sizeof g->text);
-    if (!done(&item) || has_part != (g->part != 0) ||
+    if (!value_is_whole(&item) || has_part != (g->part != 0) ||
         (g->length_bytes != GAP_TO_END && !range_ok(g->offset_bytes, g->length_bytes)))
-        return damaged(err, "a gap cannot be read");
+        return value_damaged(err, "a gap cannot be read");
     return 0;
 }
 
@@ -183,9 +174,9 @@ int value_decode_event(struct kv_item item, uint64_t *path, struct stamp *stamp,
     e->flags = cursor_le16(&item.value);
     e->offset_bytes = cursor_le64(&item.value);
     e->length_bytes = cursor_le64(&item.value);
-    if (!done(&item) || e->op < UPDATE_WRITE || e->op > UPDATE_XOR ||
+    if (!value_is_whole(&item) || e->op < UPDATE_WRITE || e->op > UPDATE_XOR ||
         !range_ok(e->offset_bytes, e->length_bytes))
-        return damaged(err, "an event cannot be read");
+        return value_damaged(err, "an event cannot be read");
     return 0;
 }
 
@@ -224,8 +215,8 @@ int value_decode_path(struct kv_item item, struct path_entry *p, struct error *e
     take_string(&item.value, p->target, sizeof p->target);
     take_string(&item.value, p->designator, sizeof p->designator);
     take_string(&item.value, p->serial, sizeof p->serial);
-    if (!done(&item) || p->size_bytes > INT64_MAX)
-        return damaged(err, "a path cannot be read");
+    if (!value_is_whole(&item) || p->size_bytes > INT64_MAX)
+        return value_damaged(err, "a path cannot be read");
     return 0;
 }
 
@@ -288,8 +279,8 @@ static int decode_stream(struct kv_item item, bool has_clock, struct stream_entr
         s->clock_error_ns = cursor_le64(&item.value);
         s->clock_error_max_ns = cursor_le64(&item.value);
     }
-    if (!runs_ok || !done(&item))
-        return damaged(err, "a stream cannot be read");
+    if (!runs_ok || !value_is_whole(&item))
+        return value_damaged(err, "a stream cannot be read");
     return 0;
 }
 
@@ -311,7 +302,7 @@ int value_decode_tally(struct kv_item item, uint64_t *path, uint8_t *level, uint
     *level = cursor_u8(&item.key);
     *bucket = cursor_be64(&item.key);
     *updates = cursor_le64(&item.value);
-    return done(&item) ? 0 : damaged(err, "a tally cannot be read");
+    return value_is_whole(&item) ? 0 : value_damaged(err, "a tally cannot be read");
 }
 
 /* Whether a known fact replaces another: the later, and of one moment the greater, for any order.

@@ -109,6 +109,15 @@ static inline struct stamp stamp_end_of(uint64_t time_ns) {
 /* Takes a stamp off a key. */
 struct stamp key_take_stamp(struct cursor *key);
 
+/* For decoders: the sentence, and whether all of key and value was taken, and nothing is behind. */
+static inline int value_damaged(struct error *err, const char *what) {
+    return error_set(err, ERR_FORMAT, "the index is damaged: %s", what);
+}
+static inline bool value_is_whole(const struct kv_item *item) {
+    return cursor_ok(&item->key) && cursor_ok(&item->value) && cursor_left(&item->key) == 0 &&
+           cursor_left(&item->value) == 0;
+}
+
 void value_encode_meta(struct buffer *b, const struct meta_entry *m);
 void value_encode_piece(struct buffer *b, const struct piece *p);
 void value_encode_floor(struct buffer *b, const struct floor *f);

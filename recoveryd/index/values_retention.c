@@ -2,15 +2,6 @@
 
 #include <string.h>
 
-static int damaged(struct error *err, const char *what) {
-    return error_set(err, ERR_FORMAT, "the index is damaged: %s", what);
-}
-
-static bool done(const struct kv_item *item) {
-    return cursor_ok(&item->key) && cursor_ok(&item->value) && cursor_left(&item->key) == 0 &&
-           cursor_left(&item->value) == 0;
-}
-
 void value_encode_thinned(struct buffer *b, const struct thinned_entry *e) {
     buffer_put_le64(b, e->from_ns);
     buffer_put_le64(b, e->next_chunk);
@@ -31,7 +22,8 @@ int value_decode_thinned(struct kv_item item, struct thinned_entry *e, struct er
     e->next.order = cursor_le64(&item.value);
     bool sound = e->from_ns < e->until_ns &&
                  (e->next_chunk <= THINNED_HISTORY || e->next_chunk == THINNED_DONE);
-    return done(&item) && sound ? 0 : damaged(err, "what was thinned cannot be read");
+    return value_is_whole(&item) && sound ? 0
+                                          : value_damaged(err, "what was thinned cannot be read");
 }
 
 void value_encode_retention(struct buffer *b, const struct retention_entry *e) {
@@ -51,9 +43,9 @@ int value_decode_retention(struct kv_item item, struct retention_entry *e, struc
     size_t bytes = cursor_left(&item.value);
     const uint8_t *name = cursor_bytes(&item.value, bytes);
     e->volume[0] = '\0';
-    if (!done(&item) || bytes > LIMIT_NAME_BYTES ||
+    if (!value_is_whole(&item) || bytes > LIMIT_NAME_BYTES ||
         (bytes > 0 && memchr(name, '\0', bytes) != NULL))
-        return damaged(err, "a retention cannot be read");
+        return value_damaged(err, "a retention cannot be read");
     if (bytes > 0)
         memcpy(e->volume, name, bytes);
     e->volume[bytes] = '\0';

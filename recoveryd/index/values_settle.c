@@ -2,16 +2,6 @@
 
 /* The tables of version 2: what was announced and what waits to be settled. */
 
-static int damaged(struct error *err, const char *what) {
-    return error_set(err, ERR_FORMAT, "the index is damaged: %s", what);
-}
-
-/* Whole, and nothing behind. */
-static bool done(const struct kv_item *item) {
-    return cursor_ok(&item->key) && cursor_ok(&item->value) && cursor_left(&item->key) == 0 &&
-           cursor_left(&item->value) == 0;
-}
-
 static bool range_ok(uint64_t offset, uint64_t length) {
     return length <= INT64_MAX && offset <= INT64_MAX - length;
 }
@@ -24,7 +14,7 @@ int value_decode_facts(struct kv_item item, uint64_t *facts, struct error *err) 
     *facts = cursor_le64(&item.value);
     return cursor_ok(&item.value) && cursor_left(&item.value) == 0
                ? 0
-               : damaged(err, "the number of its facts");
+               : value_damaged(err, "the number of its facts");
 }
 
 void value_encode_size(struct buffer *b, const struct size_entry *s) {
@@ -37,8 +27,8 @@ int value_decode_size(struct kv_item item, struct size_entry *s, struct error *e
     s->time_ns = cursor_be64(&item.key);
     s->size_bytes = cursor_le64(&item.value);
     s->block_bytes = cursor_le32(&item.value);
-    if (!done(&item) || s->size_bytes > INT64_MAX)
-        return damaged(err, "a size cannot be read");
+    if (!value_is_whole(&item) || s->size_bytes > INT64_MAX)
+        return value_damaged(err, "a size cannot be read");
     return 0;
 }
 
@@ -52,7 +42,7 @@ void size_entry_merge(struct size_entry *into, const struct size_entry *other) {
 int value_decode_join(struct kv_item item, uint64_t *path, uint64_t *other, struct error *err) {
     *path = cursor_be64(&item.key);
     *other = cursor_be64(&item.key);
-    return done(&item) ? 0 : damaged(err, "a join of paths cannot be read");
+    return value_is_whole(&item) ? 0 : value_damaged(err, "a join of paths cannot be read");
 }
 
 int value_decode_resume(struct kv_item item, struct resume_entry *r, struct error *err) {
@@ -61,7 +51,7 @@ int value_decode_resume(struct kv_item item, struct resume_entry *r, struct erro
     r->stream = cursor_be64(&item.key);
     r->earlier = cursor_be64(&item.key);
     r->order = cursor_be64(&item.key);
-    return done(&item) ? 0 : damaged(err, "a resumption cannot be read");
+    return value_is_whole(&item) ? 0 : value_damaged(err, "a resumption cannot be read");
 }
 
 void value_encode_derived(struct buffer *b, const struct derived_entry *d) {
@@ -114,11 +104,13 @@ int value_decode_derived(struct kv_item item, struct derived_entry *d, struct er
         d->payload.offset = cursor_le64(&item.value);
         d->payload_crc32c = cursor_le32(&item.value);
     }
-    if (!done(&item) || d->op < UPDATE_COPY || d->op > UPDATE_XOR || d->state >= DERIVED_STATES)
-        return damaged(err, "content that is to be derived has the wrong size or operation");
+    if (!value_is_whole(&item) || d->op < UPDATE_COPY || d->op > UPDATE_XOR ||
+        d->state >= DERIVED_STATES)
+        return value_damaged(err, "content that is to be derived has the wrong size or operation");
     if (d->length_bytes == 0 || d->length_bytes > DERIVED_MOST_BYTES ||
         !range_ok(d->offset_bytes, d->length_bytes) || !derived_source_ok(d))
-        return damaged(err, "content that is to be derived has an impossible range or source");
+        return value_damaged(err,
+                             "content that is to be derived has an impossible range or source");
     return 0;
 }
 
@@ -140,10 +132,10 @@ int value_decode_audit(struct kv_item item, struct audit_entry *a, struct error 
     a->blocks = cursor_le16(&item.value);
     a->kind = cursor_le16(&item.value);
     if (a->blocks == 0 || a->blocks > AUDIT_BLOCKS || a->block_bytes == 0)
-        return damaged(err, "an audit has an impossible size");
+        return value_damaged(err, "an audit has an impossible size");
     a->sums = cursor_bytes(&item.value, (size_t)a->blocks * 4);
-    if (!done(&item) || !range_ok(a->offset_bytes, (uint64_t)a->blocks * a->block_bytes))
-        return damaged(err, "an audit cannot be read");
+    if (!value_is_whole(&item) || !range_ok(a->offset_bytes, (uint64_t)a->blocks * a->block_bytes))
+        return value_damaged(err, "an audit cannot be read");
     return 0;
 }
 
@@ -168,7 +160,7 @@ int value_decode_audited(struct kv_item item, struct audited_entry *a, struct er
     a->mismatch_ns = cursor_le64(&item.value);
     a->mismatch_offset = cursor_le64(&item.value);
     a->mismatch_length = cursor_le64(&item.value);
-    return done(&item) ? 0 : damaged(err, "what audits found cannot be read");
+    return value_is_whole(&item) ? 0 : value_damaged(err, "what audits found cannot be read");
 }
 
 void audited_entry_merge(struct audited_entry *into, const struct audited_entry *other) {

@@ -1,5 +1,6 @@
 #include "recoveryd/retention/plan.h"
 
+#include "common/clock.h"
 #include "recoveryd/image/volume_kept.h"
 
 #include <stdlib.h>
@@ -23,10 +24,6 @@ struct planning {
 void plan_release(struct plan *plan) {
     free(plan->list);
     *plan = (struct plan){0};
-}
-
-static uint64_t minus(uint64_t a, uint64_t b) {
-    return a > b ? a - b : 0;
 }
 
 static uint64_t least(uint64_t a, uint64_t b) {
@@ -116,7 +113,7 @@ static int limit_by_derived(struct planning *p) {
         bool concerns = is_of(p->v, d.path) || (d.op == UPDATE_COPY && is_of(p->v, d.source_path));
         uint64_t needs_ns = d.op == UPDATE_COPY ? d.source_from_ns : d.stamp.time_ns;
         if (concerns || seen == WAITING_LOOKED_AT)
-            p->limit_ns = least(p->limit_ns, minus(needs_ns, RETENTION_MARGIN_NS));
+            p->limit_ns = least(p->limit_ns, clock_minus(needs_ns, RETENTION_MARGIN_NS));
         if (seen == WAITING_LOOKED_AT)
             return 0;
         struct derived_entry after = d;
@@ -130,9 +127,9 @@ static int limit_by_audits(struct planning *p) {
     int code = index_next_audit(p->reader, NULL, &a, p->err);
     for (size_t seen = 0; code == 0; seen++) {
         if (is_of(p->v, a.path) || seen == WAITING_LOOKED_AT)
-            p->limit_ns =
-                least(p->limit_ns,
-                      minus(least(a.issued_ns > 0 ? a.issued_ns : UINT64_MAX, a.stamp.time_ns),
+            p->limit_ns = least(
+                p->limit_ns,
+                clock_minus(least(a.issued_ns > 0 ? a.issued_ns : UINT64_MAX, a.stamp.time_ns),
                             RETENTION_MARGIN_NS));
         if (seen == WAITING_LOOKED_AT)
             return 0;
@@ -150,9 +147,9 @@ static uint64_t wanted_cut(const struct planning *p) {
     const struct retention_entry *rule = p->rule;
     uint64_t cut_ns = 0;
     if (rule->until_ns > 0)
-        cut_ns = minus(p->v->watermark_ns, most(rule->until_ns, rule->every_ns));
+        cut_ns = clock_minus(p->v->watermark_ns, most(rule->until_ns, rule->every_ns));
     else if (rule->every_ns > 0 && rule->step_ns == 0)
-        cut_ns = minus(p->v->watermark_ns, rule->every_ns);
+        cut_ns = clock_minus(p->v->watermark_ns, rule->every_ns);
     if (rule->step_ns > 0)
         cut_ns -= cut_ns % rule->step_ns;
     return least(cut_ns, p->limit_ns);
@@ -161,7 +158,7 @@ static uint64_t wanted_cut(const struct planning *p) {
 /* Further, by a part of what there is, when too much is held. */
 static uint64_t cut_for_bytes(struct planning *p, uint64_t horizon_ns, uint64_t cut_ns) {
     uint64_t begin_ns = most(horizon_ns, p->v->first_ns);
-    uint64_t part_ns = minus(p->limit_ns, begin_ns) / SHARE;
+    uint64_t part_ns = clock_minus(p->limit_ns, begin_ns) / SHARE;
     if (p->rule->bytes == 0 || p->plan->held <= p->rule->bytes || part_ns < SHORTEST_NS ||
         cut_ns >= begin_ns + part_ns)
         return cut_ns;
@@ -245,10 +242,8 @@ static int plan_path_steps(struct planning *p, uint64_t path, uint64_t end_ns) {
         return code;
     while (code == 0 && at_ns < end_ns) {
         uint64_t time_ns = 0;
-        if (p->plan->count >= PLAN_STRETCHES) {
-            p->plan->more = true;
-            return 0;
-        }
+        if (p->plan->count >= PLAN_STRETCHES)
+            return 0; /* the rest comes with the next plan */
         code = index_each_event(p->reader, path, at_ns + 1, end_ns, take_time, &time_ns, p->err);
         if (code != 0 || time_ns == 0)
             return code;
@@ -262,7 +257,7 @@ static int plan_path_steps(struct planning *p, uint64_t path, uint64_t end_ns) {
 
 static int plan_steps(struct planning *p) {
     uint64_t step_ns = p->rule->step_ns;
-    uint64_t end_ns = least(minus(p->v->watermark_ns, p->rule->every_ns), p->limit_ns);
+    uint64_t end_ns = least(clock_minus(p->v->watermark_ns, p->rule->every_ns), p->limit_ns);
     int code = 0;
     if (step_ns == 0)
         return 0;
@@ -275,7 +270,7 @@ static int plan_steps(struct planning *p) {
 int plan_make(struct index_reader *r, const struct volume *v, const struct retention_entry *rule,
               struct plan *plan, struct error *err) {
     struct planning p = {.reader = r, .v = v, .rule = rule, .plan = plan, .err = err};
-    p.limit_ns = minus(v->watermark_ns, RETENTION_MARGIN_NS);
+    p.limit_ns = clock_minus(v->watermark_ns, RETENTION_MARGIN_NS);
     if (v->first_ns == 0 || v->watermark_ns < v->first_ns)
         return 0;
     int code = limit_by_derived(&p);

@@ -1,5 +1,5 @@
 /*
- * plan: which stretches of a volume's history its rule lets go. Internal to retention.
+ * plan: which stretches of a volume's history its rule lets go.
  *
  * Kept are: every moment of the last `every_ns` before the watermark; before that the moments that
  * are multiples of `step_ns` since the epoch, so that those of several volumes are the same;
@@ -21,7 +21,6 @@ struct plan {
     struct thinned_entry *list; /* owned */
     size_t count;
     size_t capacity;
-    bool more;       /* there was more than goes into one plan */
     bool breaks;     /* `bytes` takes what the rest of the rule would keep */
     uint64_t cut_ns; /* the new horizon; 0: it stays */
     uint64_t held;   /* bytes of the volume */

@@ -34,12 +34,9 @@ struct reclaiming {
     const struct reclaim_options *options;
     struct candidate list[CANDIDATES]; /* by segment, once they are all there */
     size_t count;
-    uint64_t dead_bytes;
-    uint64_t disk_bytes;
     struct index_reader *reader;
     uint64_t moment;
     uint8_t *batch; /* LIMIT_BATCH_BYTES */
-    int code;
     struct error *err;
 };
 

@@ -1,6 +1,5 @@
 /*
- * reclaim: gives the disk back what is dead in segments, and packs what is not. Internal to
- * retention.
+ * reclaim: gives the disk back what is dead in segments, and packs what is not.
  *
  * What is alive is found by looking at everything that the index points at, not by what it was told
  * to be dead: a payload goes only when nothing points at it, its record was durable, and no view is

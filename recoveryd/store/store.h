@@ -35,10 +35,7 @@ struct store {
      * PACK_OFF and STORE_PACK_QUIET_NS until set. */
     enum pack_level pack_level;
     uint64_t pack_quiet_ns;
-    unsigned
-        alarm_percent; /* of the disk that may be used before there is an alarm; 90 until set */
-    bool alarmed;      /* there is one, and it was said; of the thread that looks */
-    int lock_fd;       /* STORE_OWN: holds the lock; otherwise -1 */
+    int lock_fd; /* STORE_OWN: holds the lock; otherwise -1 */
 };
 
 /*
